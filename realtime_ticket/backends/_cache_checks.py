@@ -1,0 +1,100 @@
+"""What ``manage.py check`` says of a cache that is to keep tickets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
+from django.core.cache.backends.db import DatabaseCache
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.filebased import FileBasedCache
+from django.core.cache.backends.locmem import LocMemCache
+
+_DEFAULT_MAX_ENTRIES = 300
+_REDIS_HINT = (
+    "redis-py 8 waits 5 seconds and tries ten times. Set socket_timeout, "
+    "socket_connect_timeout and retry=Retry(NoBackoff(), 0) in its OPTIONS (with "
+    "django-redis: in OPTIONS['CONNECTION_POOL_KWARGS'])."
+)
+_MEMCACHED_HINT = "Set timeout and connect_timeout, in seconds, in its OPTIONS."
+
+
+def check_cache(alias: str) -> list[checks.CheckMessage]:
+    """Return the findings about the cache with this alias, without asking it."""
+    cache: BaseCache = caches[alias]
+    options = settings.CACHES[alias].get("OPTIONS", {})
+    return [
+        *_sharing(cache, alias),
+        *_capacity(cache, alias),
+        *_honesty(cache, alias, options),
+        *_patience(cache, alias, options),
+    ]
+
+
+def _sharing(cache: BaseCache, alias: str) -> Iterator[checks.CheckMessage]:
+    if isinstance(cache, DummyCache):
+        yield checks.Warning(
+            f"The cache {alias!r} keeps nothing, so no ticket is ever valid.",
+            hint="Set REALTIME_TICKET_CACHE to the alias of a real cache.",
+            id="realtime_ticket.W010",
+        )
+    elif isinstance(cache, LocMemCache) and not settings.DEBUG:
+        yield checks.Warning(
+            f"The cache {alias!r} keeps tickets in the memory of one process.",
+            hint="Outside development, set REALTIME_TICKET_CACHE to the alias of a "
+            "cache that the realtime server shares.",
+            id="realtime_ticket.W001",
+        )
+
+
+def _capacity(cache: Any, alias: str) -> Iterator[checks.CheckMessage]:
+    if (
+        isinstance(cache, (DatabaseCache, FileBasedCache, LocMemCache))
+        and cache._max_entries == _DEFAULT_MAX_ENTRIES
+    ):
+        yield checks.Warning(
+            f"The cache {alias!r} drops live tickets beyond {_DEFAULT_MAX_ENTRIES} "
+            "entries of any kind.",
+            hint="Give tickets a cache of their own and raise OPTIONS['MAX_ENTRIES'].",
+            id="realtime_ticket.W003",
+        )
+
+
+def _honesty(
+    cache: Any, alias: str, options: dict[str, Any]
+) -> Iterator[checks.CheckMessage]:
+    if getattr(cache, "_ignore_exceptions", False) or options.get("ignore_exc"):
+        yield checks.Error(
+            f"The cache {alias!r} hides its errors, so an outage looks like an "
+            "invalid ticket.",
+            hint="Remove IGNORE_EXCEPTIONS (django-redis) or ignore_exc (pymemcache), "
+            "or give tickets a cache of their own.",
+            id="realtime_ticket.E011",
+        )
+
+
+def _patience(
+    cache: BaseCache, alias: str, options: dict[str, Any]
+) -> Iterator[checks.CheckMessage]:
+    kind = type(cache).__name__
+    # django-redis spells its own options in capitals.
+    given = {name.lower() for name in options}
+    given |= set(options.get("CONNECTION_POOL_KWARGS", {}))
+    if kind == "RedisCache":
+        wanted = {"socket_timeout", "socket_connect_timeout", "retry"}
+        hint = _REDIS_HINT
+    elif kind == "PyMemcacheCache":
+        wanted, hint = {"timeout", "connect_timeout"}, _MEMCACHED_HINT
+    else:
+        return
+    if missing := sorted(wanted - given):
+        yield checks.Warning(
+            f"The cache {alias!r} does not say how long to wait for a server that is "
+            f"down: {', '.join(missing)} not set.",
+            hint=hint,
+            id="realtime_ticket.W004",
+        )

@@ -1,0 +1,76 @@
+"""Django's database connections, used where Django does not look after them.
+
+Django drops dead connections between requests. A realtime server has no requests, and
+may fork.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from django.db import connections, transaction
+
+from ._sql import Dialect, dialect_of
+
+_IDLE = 30
+"""Seconds without use after which a connection is tried before it is trusted."""
+
+
+def connect(alias: str) -> tuple[Any, Dialect]:
+    """Return this thread's connection, a new one if it has died, and its dialect."""
+    connection = own_connection(alias)
+    now = time.monotonic()
+    idle = now - getattr(connection, "_realtime_ticket_used", now)
+    connection._realtime_ticket_used = now
+    is_open = connection.connection is not None and not connection.in_atomic_block
+    if is_open and (connection.errors_occurred or idle > _IDLE):
+        connection.errors_occurred = False
+        if not connection.is_usable():
+            connection.close()
+    return connection, dialect_of(connection)
+
+
+def own_connection(alias: str) -> Any:
+    """Return this thread's connection, a new one if a fork handed it down.
+
+    Two processes on one socket read each other's replies. The inherited connection is
+    kept and never closed: closing says goodbye to the server on the socket that the
+    parent still uses.
+    """
+    connection: Any = connections[alias]
+    pid = os.getpid()
+    if getattr(connection, "_realtime_ticket_pid", pid) != pid:
+        inherited = connection
+        del connections[alias]
+        connection = connections[alias]
+        connection._realtime_ticket_inherited = inherited
+    connection._realtime_ticket_pid = pid
+    return connection
+
+
+@contextmanager
+def for_good(connection: Any) -> Iterator[None]:
+    """Run the block where no rollback can make a spent ticket valid again.
+
+    A single statement outside a transaction commits by itself. In a transaction,
+    ``durable`` refuses with a RuntimeError, except in the one that a TestCase wraps
+    each test in.
+    """
+    if not connection.in_atomic_block:
+        yield
+        return
+    alias = connection.alias
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(transaction.atomic(using=alias, durable=True))
+        except RuntimeError as exc:
+            raise RuntimeError(
+                f"Consume a ticket outside of transactions on {alias!r}: a rollback "
+                "would make it valid again. Or give tickets a database alias of their "
+                "own, with REALTIME_TICKET_DATABASE."
+            ) from exc
+        yield

@@ -1,0 +1,100 @@
+"""The contract that every storage backend keeps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+if TYPE_CHECKING:
+    from django.core.checks import CheckMessage
+
+
+class Item(NamedTuple):
+    """What ``add`` takes: a key, the text to keep, and its lifetime in seconds."""
+
+    key: str
+    data: str
+    expire: int
+
+
+class BaseBackend(ABC):
+    """Keep texts for some seconds and hand each out once. Subclass it for a new store.
+
+    A backend writes ``add`` and ``pop`` and nothing else. It is synchronous: the
+    service's async door calls it in a thread, with batches. One instance serves every
+    thread of a process. :class:`realtime_ticket.testing.BackendContract` tests all that
+    is promised here.
+
+    The constructor takes keyword options, refuses unknown ones with a TypeError, reads
+    no settings and touches no network.
+    """
+
+    storage_errors: ClassVar[tuple[type[Exception], ...]] = (OSError,)
+    """What the driver raises in trouble. The service turns it into StorageError."""
+
+    thread_sensitive: ClassVar[bool] = True
+    """Whether the async door must use Django's own thread. Set it to False for a store
+    that does not use Django's database connections: it then gets a thread of its own,
+    where an ORM query cannot hold it up."""
+
+    hashes_keys: ClassVar[bool] = False
+    """Whether the service always hands over hashed keys, never a ticket's value."""
+
+    setting: ClassVar[str] = ""
+    """The last part of the Django setting with this backend's options: ``REDIS`` stands
+    for ``REALTIME_TICKET_REDIS``. ``REALTIME_TICKET_OPTIONS`` comes on top."""
+
+    shorthand: ClassVar[str] = ""
+    """The option that is meant when that setting is a plain string."""
+
+    @abstractmethod
+    def add(self, key: str, data: str, expire: int) -> bool:
+        """Store the text for ``expire`` seconds if the key is free, in one atomic step.
+
+        Return False, and change nothing, when the key is taken. A key is never used
+        twice, so whether an expired one is free again is up to the store. Raise one of
+        ``storage_errors`` when the store cannot say that it has the text.
+        """
+
+    @abstractmethod
+    def pop(self, key: str) -> str | None:
+        """Remove the text and return it. Return None when there is none, or it expired.
+
+        One atomic operation of the store, whose result is checked, decides who gets
+        the text: of any number of racing callers exactly one. Expiry is judged by the
+        store's own clock. Raise one of ``storage_errors`` when the outcome is unknown.
+        """
+
+    # No peek() and no exists(): they invite a check that another caller overtakes.
+
+    def add_many(self, items: Sequence[Item]) -> list[bool]:
+        """Do what ``add`` does for each item, in order. Override for one round trip."""
+        return [self.add(*item) for item in items]
+
+    def pop_many(self, keys: Sequence[str]) -> list[str | None]:
+        """Do what ``pop`` does for each key, in order. Override for one round trip."""
+        return [self.pop(key) for key in keys]
+
+    def clear_expired(self) -> int:
+        """Remove what expired and return how much: 0 if the store does it by itself."""
+        return 0
+
+    def check(self, databases: Collection[str] = ()) -> list[CheckMessage]:
+        """Return findings for ``manage.py check``.
+
+        ``databases`` are the aliases that this run may query: see Django's
+        ``check --database``. Everything else is judged without I/O.
+        """
+        return []
+
+    def close(self) -> None:  # noqa: B027
+        """Drop open connections. Calling it twice is fine; the next call reconnects."""
+
+    # Options can hold a password, and a repr ends up in logs.
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__qualname__}>"
+
+    def __init__(self, **options: Any) -> None:
+        if options:
+            raise TypeError(f"{type(self).__name__}: unknown options {sorted(options)}")

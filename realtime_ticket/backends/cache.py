@@ -1,0 +1,77 @@
+"""Tickets in a cache of Django's ``CACHES``, whichever it is."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Collection
+from typing import TYPE_CHECKING, ClassVar
+
+from .base import BaseBackend
+
+if TYPE_CHECKING:
+    from django.core.cache.backends.base import BaseCache
+    from django.core.checks import CheckMessage
+
+
+class CacheBackend(BaseBackend):
+    """Keep tickets in the cache with this alias.
+
+    Options: ``alias`` (``"default"``). Everything else, how long to wait for the server
+    included, is set where the cache is, in ``CACHES``.
+    """
+
+    # A cache lets out whatever its client library raises.
+    storage_errors: ClassVar[tuple[type[Exception], ...]] = (Exception,)
+    setting: ClassVar[str] = "CACHE"
+    shorthand: ClassVar[str] = "alias"
+
+    def __init__(self, *, alias: str = "default") -> None:
+        self.alias = alias
+        self._local = threading.local()
+
+    def add(self, key: str, data: str, expire: int) -> bool:
+        return bool(self._cache.add(key, data, timeout=expire))
+
+    def pop(self, key: str) -> str | None:
+        cache = self._cache
+        data = cache.get(key)
+        # Only one of many deletes finds something to delete. That caller wins. A plain
+        # get-then-delete let up to 32 of 32 racing callers in.
+        if not isinstance(data, str) or not cache.delete(key):
+            return None
+        return data
+
+    def close(self) -> None:
+        self._local = threading.local()
+
+    @property
+    def _cache(self) -> BaseCache:
+        """Return this thread's own connection to the cache.
+
+        Not ``caches[alias]``: asgiref keeps that for each context, so every batch of
+        coroutines would connect anew, and a forked child inherits its sockets.
+        """
+        connection: _Connection | None = getattr(self._local, "connection", None)
+        if connection is None or connection.pid != os.getpid():
+            connection = self._local.connection = _Connection(self.alias)
+        return connection.cache
+
+    def check(self, databases: Collection[str] = ()) -> list[CheckMessage]:
+        from ._cache_checks import check_cache
+
+        return check_cache(self.alias)
+
+
+class _Connection:
+    """A cache that is closed when its thread ends, unless it came through a fork."""
+
+    def __init__(self, alias: str) -> None:
+        from django.core.cache import caches
+
+        self.pid = os.getpid()
+        self.cache: BaseCache = caches.create_connection(alias)
+
+    def __del__(self) -> None:
+        if self.pid == os.getpid():
+            self.cache.close()

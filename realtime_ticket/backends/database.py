@@ -1,0 +1,118 @@
+"""Tickets in a table of a database that Django is connected to."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.db import Error as DatabaseError
+
+from . import _sql
+from ._connection import connect, for_good, own_connection
+from .base import BaseBackend, Item
+
+if TYPE_CHECKING:
+    from django.core.checks import CheckMessage
+
+logger = logging.getLogger("realtime_ticket")
+
+_SWEEP_EVERY = 25
+_SWEEP_ROWS = 100
+"""One issued ticket in 25 removes up to about 100 expired rows: four times what comes
+in, so the table stays small without a cron job."""
+
+
+_CLEAR_ROWS = 1000
+"""``clear_expired`` removes this many rows at a time, to hold no lock for long."""
+
+
+class DatabaseBackend(BaseBackend):
+    """Keep each ticket in a row with an expiry column, under the hash of its value.
+
+    Options: ``alias`` (``"default"``), of PostgreSQL, MariaDB, MySQL or SQLite. It is
+    always this database, never a router's replica.
+    """
+
+    storage_errors: ClassVar[tuple[type[Exception], ...]] = (DatabaseError,)
+    # Databases compare text as they please: MariaDB without case. Hex digits are safe.
+    hashes_keys: ClassVar[bool] = True
+    setting: ClassVar[str] = "DATABASE"
+    shorthand: ClassVar[str] = "alias"
+
+    def __init__(self, *, alias: str = "default") -> None:
+        self.alias = alias
+
+    def add(self, key: str, data: str, expire: int) -> bool:
+        return self.add_many([Item(key, data, expire)])[0]
+
+    def pop(self, key: str) -> str | None:
+        return self.pop_many([key])[0]
+
+    def add_many(self, items: Sequence[Item]) -> list[bool]:
+        connection, dialect = connect(self.alias)
+        if not dialect.returns_rows and len(items) > 1:
+            return super().add_many(items)
+        sql = dialect.add.format(", ".join([dialect.row] * len(items)))
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [value for item in items for value in item])
+            if dialect.returns_rows:
+                added = {key: True for (key,) in cursor.fetchall()}
+            else:
+                added = {items[0].key: cursor.rowcount == 1}
+        if random.random() * _SWEEP_EVERY < len(items):
+            self._sweep(connection, dialect, _SWEEP_ROWS + 2 * len(items))
+        return [added.pop(key, False) for key, _, _ in items]
+
+    def pop_many(self, keys: Sequence[str]) -> list[str | None]:
+        connection, dialect = connect(self.alias)
+        placeholders = ", ".join(["%s"] * len(keys))
+        with for_good(connection), connection.cursor() as cursor:
+            cursor.execute(dialect.pop.format(placeholders), keys)
+            found: dict[str, str] = dict(cursor.fetchall())
+            if not dialect.returns_rows:
+                for key in list(found):
+                    cursor.execute(_sql.MYSQL_REMOVE, [key])
+                    if cursor.rowcount != 1:
+                        del found[key]
+        return [found.pop(key, None) for key in keys]
+
+    def clear_expired(self) -> int:
+        connection, dialect = connect(self.alias)
+        total = 0
+        while count := self._clear(connection, dialect, _CLEAR_ROWS):
+            total += count
+        return total
+
+    def check(self, databases: Collection[str] = ()) -> list[CheckMessage]:
+        from ._database_checks import check_database
+
+        return check_database(self.alias, may_query=self.alias in databases)
+
+    def close(self) -> None:
+        own_connection(self.alias).close()
+
+    def _sweep(self, connection: Any, dialect: _sql.Dialect, rows: int) -> None:
+        """Remove some expired rows. If that fails the next issue tries again."""
+        if connection.in_atomic_block:
+            return  # an error would end the user's transaction
+        try:
+            self._clear(connection, dialect, rows)
+        except DatabaseError as exc:
+            logger.info("Could not clear expired tickets: %s", type(exc).__name__)
+
+    def _clear(self, connection: Any, dialect: _sql.Dialect, rows: int) -> int:
+        """Remove at most this many expired rows and return their number."""
+        sql = dialect.clear
+        params: list[Any] = [rows]
+        with connection.cursor() as cursor:
+            if dialect.expired:
+                cursor.execute(dialect.expired, [rows])
+                params = [key for (key,) in cursor.fetchall()]
+                if not params:
+                    return 0
+                sql = sql.format(", ".join(["%s"] * len(params)))
+            cursor.execute(sql, params)
+            removed: int = cursor.rowcount
+        return removed

@@ -1,0 +1,70 @@
+"""Tickets in the memory of one process: for development and for tests."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection
+from typing import TYPE_CHECKING, ClassVar
+
+from .base import BaseBackend
+
+if TYPE_CHECKING:
+    from django.core.checks import CheckMessage
+
+
+class LocMemBackend(BaseBackend):
+    """Keep tickets in a dict. No other process, so no realtime server, sees them."""
+
+    thread_sensitive: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._texts: dict[str, tuple[str, float]] = {}
+
+    def add(self, key: str, data: str, expire: int) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            self._drop_expired(now, oldest_only=True)
+            entry = (data, now + expire)
+            return self._texts.setdefault(key, entry) is entry
+
+    def pop(self, key: str) -> str | None:
+        with self._lock:
+            data, deadline = self._texts.pop(key, ("", 0.0))
+        return data if time.monotonic() < deadline else None
+
+    def clear_expired(self) -> int:
+        with self._lock:
+            return self._drop_expired(time.monotonic())
+
+    def _drop_expired(self, now: float, *, oldest_only: bool = False) -> int:
+        """Drop expired entries and return their number.
+
+        A dict keeps its order, and most tickets live equally long, so looking at the
+        front keeps the dict small at next to no cost.
+        """
+        expired = []
+        for key, (_, deadline) in self._texts.items():
+            if deadline <= now:
+                expired.append(key)
+            elif oldest_only:
+                break
+        for key in expired:
+            del self._texts[key]
+        return len(expired)
+
+    def check(self, databases: Collection[str] = ()) -> list[CheckMessage]:
+        from django.conf import settings
+        from django.core import checks
+
+        if settings.DEBUG:
+            return []
+        return [
+            checks.Warning(
+                "LocMemBackend keeps tickets in the memory of one process.",
+                hint="Outside development, set REALTIME_TICKET_BACKEND to a storage "
+                "that the realtime server shares.",
+                id="realtime_ticket.W001",
+            )
+        ]

@@ -1,0 +1,186 @@
+"""Group commit: many coroutines, one trip to the storage.
+
+Calls that arrive while a batch is under way wait, and make up the next one. The busier
+the process, the larger its batches; a lone call is not held back. So there is no client
+bound to an event loop, no command that a cancellation leaves half read, and one
+connection where a client per call would open hundreds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+from asgiref.sync import SyncToAsync, sync_to_async
+
+from .exceptions import StorageError
+
+MAX_BATCH: Final = 1000
+"""Calls in one batch. A larger one saves nothing more and makes every caller wait."""
+
+MAX_WAITING: Final = 50_000
+"""Calls of one event loop that may wait. Beyond, a call fails at once."""
+
+MAX_WAIT: Final = 5.0
+"""Seconds that a call waits for its batch to start, and then for it to come back."""
+
+Call = TypeVar("Call")
+Outcome = TypeVar("Outcome")
+Commit = Callable[[list[Call]], list[Outcome | Exception]]
+
+
+class GroupCommit(Generic[Call, Outcome]):
+    """Collect the calls of coroutines and hand them to a function in batches.
+
+    ``commit`` is synchronous. It takes a list of calls and returns a list of as many
+    outcomes; an exception among them is raised for its caller, and one that ``commit``
+    raises, for all. It runs in asgiref's thread-sensitive thread or in a thread of its
+    own.
+    """
+
+    def __init__(
+        self, commit: Commit[Call, Outcome], *, thread_sensitive: bool
+    ) -> None:
+        self._commit = commit
+        self._thread_sensitive = thread_sensitive
+        self._executor: ThreadPoolExecutor | None = None
+        self._executor_pid = 0
+        self._local = threading.local()
+
+    async def submit(self, call: Call) -> Outcome:
+        """Return the outcome of this call. Raise StorageError when it takes too long.
+
+        A call that is cancelled before its batch starts is not made at all.
+        """
+        return await self._lane().board(call)
+
+    def close(self) -> None:
+        """Let the thread go. The next call starts another."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+            self._executor = None
+
+    def _lane(self) -> _Lane[Call, Outcome]:
+        """Return the lane of the running event loop.
+
+        Django's ASGI handler gives each request a thread-sensitive context, with a
+        thread and database connections of its own. One request's statements must not
+        run on another's, so there each request has a lane, and a batch is what one
+        request does at once. A realtime server has no such contexts: all share a lane.
+        """
+        loop = asyncio.get_running_loop()
+        lanes: WeakKeyDictionary[Any, WeakKeyDictionary[Any, _Lane[Call, Outcome]]]
+        lanes = self._local.__dict__.setdefault("lanes", WeakKeyDictionary())
+        if loop not in lanes:
+            for other in [other for other in lanes if other.is_closed()]:
+                del lanes[other]
+            lanes[loop] = WeakKeyDictionary()
+        scope: object = loop
+        if self._thread_sensitive:
+            scope = SyncToAsync.thread_sensitive_context.get(None) or loop
+        if scope not in lanes[loop]:
+            lanes[loop][scope] = _Lane(self._start)
+        return lanes[loop][scope]
+
+    def _start(self, calls: list[Call]) -> asyncio.Future[list[Outcome | Exception]]:
+        if self._thread_sensitive:
+            return asyncio.ensure_future(sync_to_async(self._commit)(calls))
+        if self._executor is None or self._executor_pid != os.getpid():
+            # A forked child inherits the executor, but not the thread behind it.
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix="realtime-ticket")
+            self._executor_pid = os.getpid()
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(self._executor, self._commit, calls)
+
+
+class _Lane(Generic[Call, Outcome]):
+    """The calls that go together: one batch under way, the next one gathering."""
+
+    def __init__(
+        self, start: Callable[[list[Call]], asyncio.Future[list[Outcome | Exception]]]
+    ) -> None:
+        self._start = start
+        self._waiting: deque[tuple[Call, asyncio.Future[Outcome], float]] = deque()
+        self._busy = False
+        self._stuck = False
+
+    def board(self, call: Call) -> asyncio.Future[Outcome]:
+        """Queue the call and return the future of its outcome."""
+        if self._stuck or len(self._waiting) >= MAX_WAITING:
+            raise StorageError("The storage is too slow: too many calls wait for it.")
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Outcome] = loop.create_future()
+        self._waiting.append((call, waiter, loop.time() + MAX_WAIT))
+        if not self._busy:
+            # Not at once: whoever is about to call in this turn of the loop, all that
+            # the last batch woke up for instance, shall come along.
+            self._busy = True
+            loop.call_soon(self._depart)
+        return waiter
+
+    def _depart(self) -> None:
+        """Start a batch of those who wait. Drop the cancelled, fail the overdue."""
+        loop = asyncio.get_running_loop()
+        calls: list[Call] = []
+        waiters: list[asyncio.Future[Outcome]] = []
+        while self._waiting and len(calls) < MAX_BATCH:
+            call, waiter, deadline = self._waiting.popleft()
+            if deadline < loop.time():
+                _fail(waiter)
+            elif not waiter.done():
+                calls.append(call)
+                waiters.append(waiter)
+        self._busy = bool(calls)
+        if calls:
+            alarm = loop.call_later(MAX_WAIT, self._give_up, waiters)
+            batch = self._start(calls)
+            batch.add_done_callback(partial(self._arrive, waiters, alarm))
+
+    def _arrive(
+        self,
+        waiters: list[asyncio.Future[Outcome]],
+        alarm: asyncio.TimerHandle,
+        batch: asyncio.Future[list[Outcome | Exception]],
+    ) -> None:
+        """Hand out the outcomes and let the next batch go."""
+        alarm.cancel()
+        self._busy = self._stuck = False
+        if batch.cancelled():
+            for waiter in waiters:
+                _fail(waiter)
+        elif error := batch.exception():
+            for waiter in waiters:
+                _settle(waiter, error)
+        else:
+            for waiter, outcome in zip(waiters, batch.result(), strict=True):
+                _settle(waiter, outcome)
+        if self._waiting:
+            self._busy = True
+            asyncio.get_running_loop().call_soon(self._depart)
+
+    def _give_up(self, waiters: list[asyncio.Future[Outcome]]) -> None:
+        """Fail everyone: the storage holds the thread, and nobody can take it back."""
+        self._stuck = True
+        for waiter in [*waiters, *(waiter for _, waiter, _ in self._waiting)]:
+            _fail(waiter)
+        self._waiting.clear()
+
+
+def _settle(waiter: asyncio.Future[Any], outcome: Any) -> None:
+    if waiter.done():
+        return  # cancelled, or given up on
+    if isinstance(outcome, BaseException):
+        waiter.set_exception(outcome)
+    else:
+        waiter.set_result(outcome)
+
+
+def _fail(waiter: asyncio.Future[Any]) -> None:
+    _settle(waiter, StorageError("The storage did not answer in time."))

@@ -1,0 +1,246 @@
+"""The settings, and the service that they describe. Nothing else reads them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.db import DEFAULT_DB_ALIAS
+from django.utils.module_loading import import_string
+
+from . import service as services
+from . import signals, tickets
+from .backends.base import BaseBackend
+from .service import TicketService
+
+DEFAULTS: dict[str, Any] = {
+    "BACKEND": "realtime_ticket.backends.redis.RedisBackend",
+    "EXPIRE": services.EXPIRE,
+    "PREFIX": tickets.PREFIX,
+    "HASH_KEYS": False,
+    "AUDIENCES": (),
+    "CLAIMS": None,
+    "REDIS": {},
+    "MEMCACHED": {},
+    "CACHE": "default",
+    "DATABASE": DEFAULT_DB_ALIAS,
+    "OPTIONS": {},
+}
+"""Every setting, without its ``REALTIME_TICKET_``, and its default."""
+
+DRIVERS = {"redis": "redis", "pymemcache": "memcached"}
+"""Drivers, and the extra of this package that installs each."""
+
+
+class WrongSetting(ImproperlyConfigured):
+    """A setting is wrong. ``hint`` and ``id`` are for ``manage.py check``."""
+
+    def __init__(self, message: str, *, hint: str, id: str) -> None:
+        super().__init__(f"{message} {hint}")
+        self.message = message
+        self.hint = hint
+        self.id = f"realtime_ticket.{id}"
+
+
+def expire() -> int:
+    """Return the lifetime of tickets in seconds."""
+    try:
+        return services.check_expire(_read("EXPIRE"))
+    except ValueError as exc:
+        raise WrongSetting(
+            f"REALTIME_TICKET_EXPIRE: {exc}",
+            hint="Set it to a whole number of seconds, such as 10.",
+            id="E003",
+        ) from exc
+
+
+def prefix() -> str:
+    """Return the prefix of every ticket."""
+    value = _read("PREFIX")
+    if not isinstance(value, str) or not tickets.PREFIX_FORMAT.fullmatch(value):
+        raise WrongSetting(
+            f"REALTIME_TICKET_PREFIX is {value!r}.",
+            hint="Set it to 1 to 32 characters of A-Z, a-z, 0-9, '.', '_' and '-'.",
+            id="E006",
+        )
+    return value
+
+
+def hash_keys() -> bool:
+    """Return whether storage keys are hashed."""
+    value = _read("HASH_KEYS")
+    if not isinstance(value, bool):
+        raise WrongSetting(
+            f"REALTIME_TICKET_HASH_KEYS is {value!r}.",
+            hint="Set it to True or False.",
+            id="E009",
+        )
+    return value
+
+
+def audiences() -> tuple[str, ...]:
+    """Return the audiences that a client may ask for."""
+    value = _read("AUDIENCES")
+    if not isinstance(value, (list, tuple, set, frozenset)) or not all(
+        isinstance(name, str) and tickets.AUDIENCE_FORMAT.fullmatch(name)
+        for name in value
+    ):
+        raise WrongSetting(
+            f"REALTIME_TICKET_AUDIENCES is {value!r}.",
+            hint="Set it to a list of names, each 1 to 64 characters of A-Z, a-z, 0-9, "
+            "'.', '_' and '-'.",
+            id="E007",
+        )
+    return tuple(value)
+
+
+def claims() -> Callable[[Any], dict[str, Any]] | None:
+    """Return the function that adds claims, ``callable(request) -> dict``, or None."""
+    path = _read("CLAIMS")
+    if path is None:
+        return None
+    try:
+        function: Callable[[Any], dict[str, Any]] = import_string(path)
+    except (ImportError, AttributeError, TypeError) as exc:
+        raise WrongSetting(
+            f"REALTIME_TICKET_CLAIMS is {path!r}, which cannot be imported: {exc}.",
+            hint="Set it to the dotted path of a function: function(request) -> dict.",
+            id="E008",
+        ) from exc
+    if not callable(function):
+        raise WrongSetting(
+            f"REALTIME_TICKET_CLAIMS is {path!r}, which is not callable.",
+            hint="Set it to the dotted path of a function: function(request) -> dict.",
+            id="E008",
+        )
+    return function
+
+
+def backend_class() -> type[BaseBackend]:
+    """Return the class of the storage backend."""
+    path = _read("BACKEND")
+    try:
+        cls = import_string(path)
+    except ModuleNotFoundError as exc:
+        if exc.name not in DRIVERS:
+            raise _wrong_path(path, exc) from exc
+        raise WrongSetting(
+            f"REALTIME_TICKET_BACKEND is {path!r}, whose driver {exc.name!r} is not "
+            "installed.",
+            hint=f"Run: pip install 'django-realtime-ticket[{DRIVERS[exc.name]}]'",
+            id="E004",
+        ) from exc
+    except (ImportError, AttributeError, TypeError) as exc:
+        raise _wrong_path(path, exc) from exc
+    if not isinstance(cls, type) or not issubclass(cls, BaseBackend):
+        raise WrongSetting(
+            f"REALTIME_TICKET_BACKEND is {path!r}, which is not a ticket backend.",
+            hint="Set it to a subclass of realtime_ticket.backends.base.BaseBackend.",
+            id="E002",
+        )
+    return cls
+
+
+def backend() -> BaseBackend:
+    """Return a new backend, made as the settings say."""
+    cls = backend_class()
+    options = _options(cls.setting, cls.shorthand) | _options("OPTIONS", "")
+    if known := _ALIASES.get(cls.setting):
+        alias = options.get("alias", "default")
+        if alias not in getattr(settings, known):
+            raise WrongSetting(
+                f"REALTIME_TICKET_{cls.setting} is {alias!r}, not one of {known}.",
+                hint=f"Set it to an alias in {known}.",
+                id="E010",
+            )
+    try:
+        return cls(**options)
+    except (TypeError, ValueError) as exc:
+        name = f"REALTIME_TICKET_{cls.setting or 'OPTIONS'}"
+        raise WrongSetting(
+            f"{name} does not suit {cls.__name__}: {exc}.",
+            hint="Correct the option: the settings reference lists them.",
+            id="E005",
+        ) from exc
+
+
+def get_service() -> TicketService:
+    """Return the service that the settings describe, one for the whole process.
+
+    Raise ImproperlyConfigured when a setting is wrong.
+    """
+    global _service
+    with _lock:
+        if _service is None:
+            _service = SignallingService(
+                backend(), expire=expire(), prefix=prefix(), hash_keys=hash_keys()
+            )
+        return _service
+
+
+class SignallingService(TicketService):
+    """A service that sends Django's signals."""
+
+    def notify(self, event: str, **details: Any) -> None:
+        super().notify(event, **details)
+        _SIGNALS[event].send_robust(type(self), **details)
+
+    async def anotify(self, event: str, **details: Any) -> None:
+        super().notify(event, **details)
+        await _SIGNALS[event].asend_robust(type(self), **details)
+
+
+_SIGNALS = {
+    "issued": signals.ticket_issued,
+    "consumed": signals.ticket_consumed,
+    "rejected": signals.ticket_rejected,
+}
+_ALIASES = {"CACHE": "CACHES", "DATABASE": "DATABASES"}
+
+_lock = threading.Lock()
+_service: TicketService | None = None
+
+
+def _reset(*, setting: str, **kwargs: Any) -> None:
+    """Forget the service when a test overrides a setting that it was made from."""
+    global _service
+    if setting.startswith("REALTIME_TICKET_") or setting in _ALIASES.values():
+        with _lock:
+            outdated, _service = _service, None
+        if outdated is not None:
+            outdated.close()
+
+
+setting_changed.connect(_reset, dispatch_uid="realtime_ticket")
+
+
+def _read(name: str) -> Any:
+    return getattr(settings, f"REALTIME_TICKET_{name}", DEFAULTS[name])
+
+
+def _options(name: str, shorthand: str) -> dict[str, Any]:
+    """Return a setting that holds a backend's options, or one of them as a string."""
+    value = _read(name) if name else {}
+    if shorthand and isinstance(value, str):
+        return {shorthand: value}
+    if not isinstance(value, dict):
+        raise WrongSetting(
+            f"REALTIME_TICKET_{name} is {value!r}.",
+            hint="Set it to a dict of options"
+            + (f", or to a string for {shorthand!r}." if shorthand else "."),
+            id="E005",
+        )
+    return dict(value)
+
+
+def _wrong_path(path: object, exc: Exception) -> WrongSetting:
+    return WrongSetting(
+        f"REALTIME_TICKET_BACKEND is {path!r}, which cannot be imported: {exc}.",
+        hint="Set it to a dotted path, such as "
+        "'realtime_ticket.backends.redis.RedisBackend'.",
+        id="E001",
+    )

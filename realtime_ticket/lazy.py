@@ -1,0 +1,50 @@
+"""A ticket that is issued when a template asks for it."""
+
+from __future__ import annotations
+
+import logging
+
+from django.http import HttpRequest
+
+from .exceptions import NotAuthenticated, RealtimeTicketError
+from .shortcuts import issue_ticket
+
+logger = logging.getLogger("realtime_ticket")
+
+
+class LazyTicket:
+    """A ticket's value, issued on first use. One for each request.
+
+    Django's templates call what is callable, so ``{{ realtime_ticket }}`` is the
+    ticket's string, or really None when there is no ticket: nobody is logged in, or the
+    storage is down. (A lazy object could not be None: ``{% if x is None %}`` compares
+    identities.) Jinja2 templates write ``realtime_ticket()``.
+    """
+
+    def __init__(self, request: HttpRequest) -> None:
+        self._request = request
+        self._value: str | None = None
+        self.evaluated = False
+
+    @classmethod
+    def of(cls, request: HttpRequest) -> LazyTicket:
+        """Return the lazy ticket of this request, always the same one."""
+        lazy: LazyTicket | None = request.__dict__.get("_realtime_ticket")
+        if lazy is None:
+            lazy = request.__dict__["_realtime_ticket"] = cls(request)
+        return lazy
+
+    def __call__(self) -> str | None:
+        if not self.evaluated:
+            self.evaluated = True
+            self._value = self._issue()
+        return self._value
+
+    def _issue(self) -> str | None:
+        try:
+            return issue_ticket(self._request).value
+        except NotAuthenticated:
+            return None
+        except RealtimeTicketError as exc:
+            logger.warning("The template gets no ticket: %s", exc)
+            return None

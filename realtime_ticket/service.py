@@ -1,0 +1,262 @@
+"""Issue tickets and consume them, whatever the storage. No Django."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from . import tickets
+from .backends.base import BaseBackend, Item
+from .batching import GroupCommit
+from .exceptions import InvalidTicket, StorageError
+from .tickets import Ticket
+
+logger = logging.getLogger("realtime_ticket")
+
+EXPIRE = 10
+"""Seconds: enough for a page to connect, too short for a stolen ticket to matter."""
+
+
+class TicketService:
+    """Issues single-use tickets and consumes them, on any backend.
+
+    Both sides of a project need the same ``prefix``, ``hash_keys`` and storage.
+    ``expire`` is in whole seconds. Methods are safe to call from any thread; the twins
+    with an ``a`` belong to event loops, and are batched there.
+
+    Override ``notify`` and ``anotify`` to hear of what happens.
+    """
+
+    def __init__(
+        self,
+        backend: BaseBackend,
+        *,
+        expire: int = EXPIRE,
+        prefix: str = tickets.PREFIX,
+        hash_keys: bool = False,
+    ) -> None:
+        if not tickets.PREFIX_FORMAT.fullmatch(prefix):
+            raise ValueError("A prefix is 1 to 32 characters of [A-Za-z0-9._-].")
+        self.backend = backend
+        self.expire = check_expire(expire)
+        self.prefix = prefix
+        self.hash_keys = hash_keys or backend.hashes_keys
+        self._format = tickets.value_format(prefix)
+        self._batches: GroupCommit[Item | str, Any] = GroupCommit(
+            self._commit, thread_sensitive=backend.thread_sensitive
+        )
+
+    def issue(
+        self, claims: dict[str, Any], *, audience: str = "", expire: int | None = None
+    ) -> Ticket:
+        """Store a new ticket that says ``claims`` and return it.
+
+        ``claims`` is a JSON object of at most 4 KiB with ``id`` (int or str) and
+        ``username`` (str). ``expire`` overrides the service's, in whole seconds.
+
+        Raise StorageError when the ticket may not be in the storage, InvalidClaims or
+        InvalidAudience when they are not what they should be, and ValueError for a
+        wrong ``expire``.
+        """
+        ticket, item = self._prepare(claims, audience, expire)
+        with self._translating():
+            added = self.backend.add(*item)
+        self._require(added)
+        self.notify("issued", ticket=ticket)
+        return ticket
+
+    async def aissue(
+        self, claims: dict[str, Any], *, audience: str = "", expire: int | None = None
+    ) -> Ticket:
+        """See issue()."""
+        ticket, item = self._prepare(claims, audience, expire)
+        self._require(await self._batches.submit(item))
+        await self.anotify("issued", ticket=ticket)
+        return ticket
+
+    def consume(self, value: str, *, audience: str = "") -> Ticket:
+        """Spend the ticket with this value and return it. It works once.
+
+        ``value`` may be anything that a client sent. Raise InvalidTicket when it lets
+        nobody in, and StorageError when the storage failed: the ticket may be spent or
+        not, so the client needs a new one. No other error has to do with the value.
+        """
+        try:
+            key = self._key(value, audience)
+            with self._translating():
+                data = self.backend.pop(key)
+            ticket = self._open(data, value, audience)
+        except InvalidTicket as exc:
+            self.notify("rejected", **self._rejection(exc, value, audience))
+            raise
+        self.notify("consumed", ticket=ticket)
+        return ticket
+
+    async def aconsume(self, value: str, *, audience: str = "") -> Ticket:
+        """See consume()."""
+        try:
+            key = self._key(value, audience)
+            data = await self._batches.submit(key)
+            ticket = self._open(data, value, audience)
+        except InvalidTicket as exc:
+            await self.anotify("rejected", **self._rejection(exc, value, audience))
+            raise
+        await self.anotify("consumed", ticket=ticket)
+        return ticket
+
+    def revoke(self, value: str, *, audience: str = "") -> bool:
+        """Make the ticket useless. Return whether it was still good.
+
+        Raise StorageError when the storage failed.
+        """
+        try:
+            key = self._key(value, audience)
+        except InvalidTicket:
+            return False
+        with self._translating():
+            return self.backend.pop(key) is not None
+
+    async def arevoke(self, value: str, *, audience: str = "") -> bool:
+        """See revoke()."""
+        try:
+            key = self._key(value, audience)
+        except InvalidTicket:
+            return False
+        return await self._batches.submit(key) is not None
+
+    def notify(self, event: str, **details: Any) -> None:
+        """Hear that a ticket was ``issued``, ``consumed`` or ``rejected``.
+
+        ``details`` holds the ``ticket``, or for a rejection ``reason``, ``fingerprint``
+        (empty for a malformed value) and ``audience``. This one writes a log record.
+        """
+        if not logger.isEnabledFor(logging.DEBUG):
+            return
+        if ticket := details.get("ticket"):
+            details = {
+                "fingerprint": ticket.fingerprint,
+                "audience": ticket.audience,
+                "user_id": ticket.user_id,
+            }
+        logger.debug("Ticket %s: %s", event, details)
+
+    async def anotify(self, event: str, **details: Any) -> None:
+        """See notify()."""
+        self.notify(event, **details)
+
+    def close(self) -> None:
+        """Close connections and end the thread. The next call starts anew."""
+        self._batches.close()
+        self.backend.close()
+
+    def _prepare(
+        self, claims: dict[str, Any], audience: str, expire: int | None
+    ) -> tuple[Ticket, Item]:
+        """Return a new ticket and what the storage shall keep of it."""
+        tickets.check_audience(audience)
+        lifetime = self.expire if expire is None else check_expire(expire)
+        issued_at = int(time.time())
+        data = tickets.encode(
+            claims,
+            audience=audience,
+            issued_at=issued_at,
+            expires_at=issued_at + lifetime,
+        )
+        value = tickets.new_value(self.prefix)
+        key = self._key(value, audience)
+        # Read back from the text, so that issue() returns just what consume() will.
+        ticket = tickets.decode(data, value=value, audience=audience)
+        return ticket, Item(key, data, lifetime)
+
+    def _key(self, value: object, audience: str) -> str:
+        """Return the storage key of a well-formed ticket, or raise InvalidTicket.
+
+        Nothing else reaches the storage, so a client's string can name no other key.
+        """
+        if not isinstance(value, str) or not self._format.fullmatch(value):
+            raise InvalidTicket("malformed")
+        try:
+            tickets.check_audience(audience)
+        except ValueError:
+            # The audience may come from the client too, as part of a path.
+            raise InvalidTicket("malformed") from None
+        return tickets.storage_key(
+            value, audience, prefix=self.prefix, hashed=self.hash_keys
+        )
+
+    def _open(self, data: str | None, value: str, audience: str) -> Ticket:
+        if data is None:
+            raise InvalidTicket("unknown")
+        return tickets.decode(data, value=value, audience=audience)
+
+    def _require(self, added: bool) -> None:
+        # Two of 2**256 values cannot meet. A store that swallows its errors says so.
+        if not added:
+            raise StorageError("The storage did not keep the ticket.")
+
+    def _rejection(
+        self, error: InvalidTicket, value: str, audience: str
+    ) -> dict[str, str]:
+        fingerprint = ""
+        if error.reason != "malformed":
+            fingerprint = tickets.fingerprint(value)
+        return {
+            "reason": error.reason,
+            "fingerprint": fingerprint,
+            "audience": audience,
+        }
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except self.backend.storage_errors as exc:
+            raise self._storage_error(exc) from exc
+
+    def _storage_error(self, cause: Exception) -> StorageError:
+        # Not the driver's words: they may hold a key, and a key is a ticket.
+        error = StorageError(f"The storage failed ({type(cause).__name__}).")
+        error.__cause__ = cause
+        return error
+
+    def _commit(self, calls: list[Item | str]) -> list[Any]:
+        """Make the calls of one batch: an Item is to be added, a key to be popped."""
+        backend = self.backend
+        items = [call for call in calls if isinstance(call, Item)]
+        keys = [call for call in calls if isinstance(call, str)]
+        added = self._outcomes(lambda item: backend.add(*item), backend.add_many, items)
+        popped = self._outcomes(backend.pop, backend.pop_many, keys)
+        return [next(added if isinstance(call, Item) else popped) for call in calls]
+
+    def _outcomes(
+        self,
+        one: Callable[[Any], Any],
+        many: Callable[[list[Any]], Sequence[Any]],
+        calls: list[Any],
+    ) -> Iterator[Any]:
+        """Yield the outcome of each call. A failed batch failed for every caller."""
+        outcomes: Sequence[Any] = []
+        try:
+            if len(calls) == 1:
+                outcomes = [one(calls[0])]
+            elif calls:
+                outcomes = many(calls)
+            if len(outcomes) != len(calls):  # or users would get each other's tickets
+                raise RuntimeError(
+                    f"{self.backend!r} gave {len(outcomes)} results for {len(calls)}."
+                )
+        except self.backend.storage_errors as exc:
+            outcomes = [self._storage_error(exc) for _ in calls]
+        except Exception as exc:
+            outcomes = [exc] * len(calls)
+        yield from outcomes
+
+
+def check_expire(expire: int) -> int:
+    """Return a lifetime in whole seconds. Raise ValueError for anything else."""
+    if type(expire) is not int or expire < 1:
+        raise ValueError(f"A ticket's lifetime is an int >= 1 second, not {expire!r}.")
+    return expire

@@ -1,0 +1,525 @@
+"""The tests that every storage backend must pass, yours too.
+
+.. code-block:: python
+
+    from realtime_ticket.testing import AsyncDoor, BackendContract
+
+    class TestMyBackend(BackendContract):
+        def make_backend(self):
+            return MyBackend(url="...")
+
+    class TestMyBackendAsync(AsyncDoor, TestMyBackend):
+        pass
+
+The classes are plain, so pytest collects them as they are; with unittest, add
+``unittest.TestCase`` as a base. A backend on Django's database connections needs tests
+that really commit: ``TransactionTestCase``, or ``django_db(transaction=True)``. Point
+``make_backend`` at a real server: an imitation, or a dict, cannot show a race.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import sys
+import threading
+import time
+import unittest
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, ClassVar, Final, TypeVar
+
+from asgiref.sync import async_to_sync
+
+from .backends.base import BaseBackend, Item
+from .exceptions import StorageError
+from .service import TicketService
+from .tickets import MAX_DATA, new_value, storage_key
+
+T = TypeVar("T")
+
+_PATIENCE: Final = 60.0
+"""Seconds after which a clause that hangs has failed."""
+
+_LIFETIME: Final = 60
+"""Seconds; the life of tickets in clauses that are not about expiry."""
+
+
+class BackendContract:
+    """What the service relies on, one method a clause.
+
+    ``make_backend`` is all that you must write. Each call must return a new instance
+    on the same storage.
+    """
+
+    shared_between_processes: ClassVar[bool] = True
+    """Set to False for a store in the memory of one process. A realtime server is
+    another process, so such a store is for development only."""
+
+    race_tickets: ClassVar[int] = 200
+    """How many tickets each race is run for."""
+
+    def make_backend(self) -> BaseBackend:
+        """Return a new instance of the backend under test."""
+        raise NotImplementedError
+
+    def make_unreachable_backend(self) -> BaseBackend:
+        """Return an instance whose storage is down, or else one clause is skipped."""
+        raise unittest.SkipTest("make_unreachable_backend() is not written")
+
+    # What is stored
+
+    def test_a_text_is_handed_out_once(self) -> None:
+        """``pop`` returns what ``add`` stored, and None ever after."""
+        with self._store() as store:
+            key = store.new_key()
+            assert store.add(key, '{"id":1}') is True
+            assert store.pop(key) == '{"id":1}'
+            assert store.pop(key) is None
+            assert store.pop(key) is None
+
+    def test_what_was_never_stored_is_none(self) -> None:
+        """``pop`` returns None for a key that nobody added."""
+        with self._store() as store:
+            assert store.pop(store.new_key()) is None
+
+    def test_a_taken_key_is_refused(self) -> None:
+        """``add`` on a taken key returns False and leaves text and lifetime alone."""
+        with self._store() as store:
+            key = store.new_key()
+            assert store.add(key, "first") is True
+            assert store.add(key, "second", 1) is False
+            time.sleep(1.1)
+            assert store.pop(key) == "first"
+
+    def test_texts_come_back_exactly(self) -> None:
+        """Printable ASCII of up to 4 KiB comes back character for character."""
+        ascii = "".join(map(chr, range(32, 127)))
+        texts = ["", " ", "0", "null", " {} ", "%s %% {0} \\n \\u0000", ascii]
+        texts += ["x" * MAX_DATA, "\\" * MAX_DATA]
+        with self._store() as store:
+            for text in texts:
+                key = store.new_key()
+                assert store.add(key, text) is True
+                assert store.pop(key) == text
+
+    def test_keys_are_told_apart_exactly(self) -> None:
+        """Neither another case, nor a part of a key, nor an addition finds a text."""
+        with self._store() as store:
+            key = store.new_key()
+            assert store.add(key, "mine") is True
+            strangers = [key[:-1], f"{key}x"]
+            if not store.backend.hashes_keys:
+                strangers += [key.swapcase(), key.replace("_", "-")]
+            assert store.pop_many(strangers) == [None] * len(strangers)
+            assert store.pop(key) == "mine"
+
+    def test_keys_may_be_long(self) -> None:
+        """A key may have 150 characters; prefix, value and audience fill 141."""
+        with self._store() as store:
+            key = store.new_key().ljust(150, "z")
+            assert store.add(key, "long") is True
+            assert store.pop(key) == "long"
+
+    # How long
+
+    def test_texts_expire(self) -> None:
+        """A text never outlives its time, and dies at most a second before it."""
+        with self._store() as store:
+            early, late = store.new_key(), store.new_key()
+            started = time.monotonic()
+            assert store.add(early, "early", 2) is True
+            assert store.add(late, "late", 2) is True
+            time.sleep(0.9)
+            if time.monotonic() - started < 1:
+                assert store.pop(early) == "early", "expired over a second early"
+            time.sleep(1.3)
+            assert store.pop(late) is None, "outlived its time"
+
+    def test_clearing_spares_the_living(self) -> None:
+        """``clear_expired`` returns how much it removed, and removes nothing alive."""
+        with self._store() as store:
+            alive, dead = store.new_key(), store.new_key()
+            assert store.add_many(
+                [Item(alive, "alive", _LIFETIME), Item(dead, "dead", 1)]
+            ) == [True, True]
+            time.sleep(1.2)
+            cleared = store.backend.clear_expired()
+            assert isinstance(cleared, int) and cleared >= 0
+            assert store.backend.clear_expired() == 0
+            assert store.pop_many([dead, alive]) == [None, "alive"]
+
+    # Exactly once
+
+    def test_of_racing_threads_one_wins(self) -> None:
+        """Of 32 threads that pop one key at the same moment, exactly one gets it."""
+        with self._store() as store:
+            keys = self._fill(store)
+            results = _in_threads(32, lambda gate: _pop_all(store, keys, gate))
+        _assert_one_winner_each(keys, results)
+
+    def test_of_racing_processes_one_wins(self) -> None:
+        """Of 8 processes that pop one key at the same moment, exactly one gets it."""
+        self._require_processes()
+        with self._store() as store:
+            keys = self._fill(store)
+
+            def run(gate: Any) -> list[str | None]:
+                with self._store() as own:
+                    return _pop_all(own, keys, gate)
+
+            results = _in_processes(8, run)
+        _assert_one_winner_each(keys, results)
+
+    def test_of_racing_adds_one_wins(self) -> None:
+        """Of 8 threads that add one key at the same moment, exactly one stores."""
+        with self._store() as store:
+            keys = [store.new_key() for _ in range(50)]
+
+            def run(gate: Any) -> list[str]:
+                name, stored = str(threading.get_ident()), []
+                for key in keys:
+                    gate.wait(_PATIENCE)
+                    if store.add(key, name):
+                        stored.append(f"{key} {name}")
+                return stored
+
+            claims = [claim for stored in _in_threads(8, run) for claim in stored]
+            kept = [f"{key} {store.pop(key)}" for key in keys]
+        assert sorted(claims) == sorted(kept), "not exactly one add won each key"
+
+    # Who shares it
+
+    def test_threads_share_an_instance(self) -> None:
+        """Threads that use one instance at once each get their own texts."""
+        with self._store() as store:
+            _in_threads(16, lambda gate: _add_and_pop(store, gate))
+
+    def test_instances_share_the_storage(self) -> None:
+        """What one instance adds, another pops."""
+        if not self.shared_between_processes:
+            raise unittest.SkipTest("shared_between_processes is False")
+        with self._store() as one, self._store() as other:
+            key = one.new_key()
+            assert one.add(key, "shared") is True
+            assert other.pop(key) == "shared"
+
+    def test_both_doors_lead_to_one_storage(self) -> None:
+        """What the synchronous door adds, the asynchronous one pops, and vice versa."""
+        with self._store() as store:
+            doors = [Store(store.backend), AsyncStore(store.backend)]
+            for one, other in (doors, doors[::-1]):
+                key = one.new_key()
+                assert one.add(key, "here") is True
+                assert other.pop(key) == "here"
+
+    def test_a_used_instance_survives_fork(self) -> None:
+        """Parent and children go on with an instance that was used before the fork."""
+        self._require_processes()
+        with self._store() as store:
+            assert store.pop(store.new_key()) is None
+            _in_processes(4, lambda gate: _add_and_pop(store, gate), join=store)
+
+    # Batches
+
+    def test_batches_do_what_single_calls_do(self) -> None:
+        """Batches answer in order, for keys that come twice as well."""
+        with self._store() as store:
+            a, b, c, d = (store.new_key() for _ in range(4))
+            assert store.add(a, "A") is True
+            items = [Item(key, key[-4:], _LIFETIME) for key in (b, a, c, b)]
+            assert store.add_many(items) == [True, False, True, False]
+            assert store.pop_many([c, d, a, b, c]) == [c[-4:], None, "A", b[-4:], None]
+
+    def test_batches_may_be_large(self) -> None:
+        """A batch may have 1,000 calls."""
+        with self._store() as store:
+            items = [Item(store.new_key(), str(n), _LIFETIME) for n in range(1000)]
+            assert store.add_many(items) == [True] * 1000
+            texts = store.pop_many([item.key for item in reversed(items)])
+            assert texts == [item.data for item in reversed(items)]
+
+    # Trouble
+
+    def test_an_outage_raises(self) -> None:
+        """With the storage down every call raises; none says "no such ticket"."""
+        with self._store(self.make_unreachable_backend) as store:
+            key = store.new_key()
+            calls: list[Callable[[], object]] = [
+                lambda: store.add(key),
+                lambda: store.pop(key),
+                lambda: store.add_many([Item(key, "{}", 9), Item(f"{key}x", "{}", 9)]),
+                lambda: store.pop_many([key, f"{key}x"]),
+            ]
+            for call in calls:
+                try:
+                    outcome = call()
+                except StorageError as exc:
+                    assert exc.__cause__ is not None
+                    assert key not in str(exc)
+                else:
+                    raise AssertionError(f"returned {outcome!r} from a dead storage")
+
+    def test_close_may_be_called_at_any_time(self) -> None:
+        """``close`` can be called twice, and the next call connects again."""
+        with self._store() as store:
+            key = store.new_key()
+            assert store.add(key, "kept") is True
+            store.backend.close()
+            store.backend.close()
+            text = store.pop(key)
+            assert text == "kept" or not self.shared_between_processes
+
+    def test_unknown_options_are_refused(self) -> None:
+        """The constructor raises a TypeError that names an option it does not know."""
+        with self._store() as store:
+            try:
+                type(store.backend)(**{"no_such_option": 1})
+            except TypeError as exc:
+                assert "no_such_option" in str(exc)
+            else:
+                raise AssertionError("no_such_option was accepted")
+
+    # Machinery
+
+    _store_class: ClassVar[type[Store]]
+
+    @contextmanager
+    def _store(self, make: Callable[[], BaseBackend] | None = None) -> Iterator[Store]:
+        store = self._store_class((make or self.make_backend)())
+        try:
+            yield store
+        finally:
+            store.service.close()
+
+    def _fill(self, store: Store) -> list[str]:
+        """Add the tickets of a race and return their keys. Each text is its key."""
+        items = [Item(k, k, _LIFETIME) for k in self._new_keys(store)]
+        assert store.add_many(items) == [True] * len(items)
+        return [item.key for item in items]
+
+    def _new_keys(self, store: Store) -> list[str]:
+        return [store.new_key() for _ in range(self.race_tickets)]
+
+    def _require_processes(self) -> None:
+        if not self.shared_between_processes:
+            raise unittest.SkipTest("shared_between_processes is False")
+        if not hasattr(os, "fork"):
+            raise unittest.SkipTest("this platform cannot fork")
+
+
+class Store:
+    """A backend behind the door by which the service uses it."""
+
+    def __init__(self, backend: BaseBackend) -> None:
+        self.backend = backend
+        self.service = TicketService(backend)
+
+    def new_key(self) -> str:
+        """Return a key of the kind that the service hands this backend."""
+        return storage_key(new_value(), "chat", hashed=self.backend.hashes_keys)
+
+    def add(self, key: str, data: str = "{}", expire: int = _LIFETIME) -> bool:
+        with self.service._translating():
+            return self.backend.add(key, data, expire)
+
+    def pop(self, key: str) -> str | None:
+        with self.service._translating():
+            return self.backend.pop(key)
+
+    def add_many(self, items: Sequence[Item]) -> list[bool]:
+        with self.service._translating():
+            return self.backend.add_many(items)
+
+    def pop_many(self, keys: Sequence[str]) -> list[str | None]:
+        with self.service._translating():
+            return self.backend.pop_many(keys)
+
+
+class AsyncStore(Store):
+    """A backend as coroutines use it: batched, in a thread."""
+
+    def add(self, key: str, data: str = "{}", expire: int = _LIFETIME) -> bool:
+        return self.add_many([Item(key, data, expire)])[0]
+
+    def pop(self, key: str) -> str | None:
+        return self.pop_many([key])[0]
+
+    def add_many(self, items: Sequence[Item]) -> list[bool]:
+        return self._submit(items)
+
+    def pop_many(self, keys: Sequence[str]) -> list[str | None]:
+        return self._submit(keys)
+
+    def _submit(self, calls: Sequence[Item | str]) -> list[Any]:
+        # Not asyncio.run(): its thread-sensitive thread is not the test's own, which
+        # alone sees the transaction of a TestCase.
+        return async_to_sync(self._gather)(calls)
+
+    async def _gather(self, calls: Sequence[Item | str]) -> list[Any]:
+        submit = self.service._batches.submit
+        return await asyncio.gather(*[submit(call) for call in calls])
+
+
+BackendContract._store_class = Store
+
+
+class AsyncDoor:
+    """Put this before a contract class to run its clauses by the asynchronous door."""
+
+    _store_class = AsyncStore
+
+    make_backend: Callable[[], BaseBackend]
+    race_tickets: int
+
+    def test_event_loops_take_turns(self) -> None:
+        """An instance serves one event loop after another."""
+        store = AsyncStore(self.make_backend())
+        for _ in range(3):
+            key = store.new_key()
+            assert asyncio.run(store._gather([Item(key, "turn", 9)])) == [True]
+            assert asyncio.run(store._gather([key])) == ["turn"]
+        store.service.close()
+
+    def test_event_loops_work_side_by_side(self) -> None:
+        """Event loops in two threads use one instance at once."""
+        store = AsyncStore(self.make_backend())
+
+        async def session() -> None:
+            for _ in range(50):
+                keys = [store.new_key() for _ in range(5)]
+                await store._gather([Item(key, key, 9) for key in keys])
+                assert await store._gather(keys) == keys
+
+        def run(gate: Any) -> None:
+            gate.wait(_PATIENCE)
+            asyncio.run(session())
+
+        _in_threads(2, run)
+        store.service.close()
+
+    def test_of_racing_threads_one_wins(self) -> None:
+        """Of 32 coroutines in 8 threads that pop one key, exactly one gets it."""
+        store = AsyncStore(self.make_backend())
+        keys = [store.new_key() for _ in range(self.race_tickets)]
+        store.add_many([Item(key, key, _LIFETIME) for key in keys])
+
+        async def race(gate: Any) -> list[list[str | None]]:
+            rounds = []
+            for key in keys:
+                gate.wait(_PATIENCE)
+                rounds.append(await store._gather([key] * 4))
+            return rounds
+
+        results = _in_threads(8, lambda gate: asyncio.run(race(gate)))
+        lanes = [list(lane) for rounds in results for lane in zip(*rounds, strict=True)]
+        store.service.close()
+        _assert_one_winner_each(keys, lanes)
+
+    def test_coroutines_race_for_one_winner(self) -> None:
+        """Of 200 coroutines that pop one key, exactly one gets it."""
+        store = AsyncStore(self.make_backend())
+        key = store.new_key()
+        assert store.add(key, "once") is True
+        texts = store.pop_many([key] * 200)
+        assert Counter(texts) == {"once": 1, None: 199}
+        store.service.close()
+
+
+def _pop_all(store: Store, keys: Sequence[str], gate: Any) -> list[str | None]:
+    """Pop each key at the moment when all the others do."""
+    texts = []
+    for key in keys:
+        gate.wait(_PATIENCE)
+        texts.append(store.pop(key))
+    return texts
+
+
+def _add_and_pop(store: Store, gate: Any) -> None:
+    """Add and pop texts that name their key, so that a crossed reply shows."""
+    gate.wait(_PATIENCE)
+    for _ in range(25):
+        keys = [store.new_key() for _ in range(3)]
+        assert store.add_many([Item(k, k, _LIFETIME) for k in keys]) == [True] * 3
+        assert store.pop(keys[0]) == keys[0]
+        assert store.pop_many(keys) == [None, *keys[1:]]
+
+
+def _assert_one_winner_each(
+    keys: Sequence[str], results: Sequence[Sequence[str | None]]
+) -> None:
+    for key, texts in zip(keys, zip(*results, strict=True), strict=True):
+        won = [text for text in texts if text is not None]
+        assert won == [key], f"{len(won)} of {len(texts)} got the same ticket"
+
+
+def _in_threads(count: int, run: Callable[[Any], T]) -> list[T]:
+    """Run it in as many threads, with a barrier, and return the results."""
+    gate = threading.Barrier(count)
+
+    def guarded() -> T:
+        try:
+            return run(gate)
+        except BaseException:
+            gate.abort()
+            raise
+        finally:
+            if django_db := sys.modules.get("django.db"):
+                django_db.connections.close_all()
+
+    with ThreadPoolExecutor(count) as pool:
+        futures = [pool.submit(guarded) for _ in range(count)]
+        errors = [error for future in futures if (error := future.exception())]
+        # A thread that fails breaks the barrier for the others; its error is the cause.
+        for error in errors:
+            if not isinstance(error, threading.BrokenBarrierError):
+                raise error
+        return [future.result() for future in futures]
+
+
+def _in_processes(
+    count: int, run: Callable[[Any], T], *, join: Store | None = None
+) -> list[T]:
+    """Run it in as many forked processes, with a barrier, and return the results.
+
+    The parent, with ``join``, uses that store at the same time.
+    """
+    context = multiprocessing.get_context("fork")
+    gate = context.Barrier(count + (join is not None))
+    ends = [context.Pipe(duplex=False) for _ in range(count)]
+
+    def report(end: Any) -> None:
+        try:
+            end.send((run(gate), ""))
+        except BaseException as exc:
+            end.send((None, f"{exc!r} from {exc.__cause__!r}"))
+            gate.abort()
+
+    children = [context.Process(target=report, args=(end,)) for _, end in ends]
+    with warnings.catch_warnings():
+        # Python 3.12 and newer warn of a fork beside threads. Ours are at rest.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        for child in children:
+            child.start()
+    try:
+        if join is not None:
+            _add_and_pop(join, gate)
+        results = []
+        for receiver, _ in ends:
+            assert receiver.poll(_PATIENCE), "a process hangs"
+            result, error = receiver.recv()
+            assert not error, error
+            results.append(result)
+        return results
+    finally:
+        for child in children:
+            child.join(1)
+            child.kill()
+            child.join()
+        for pair in ends:
+            for end in pair:
+                end.close()

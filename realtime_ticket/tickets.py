@@ -1,0 +1,189 @@
+"""What a ticket is: its value, its storage key and its stored text. No I/O, no Django.
+
+This module is the wire format, version 1. A consumer in another language does what
+:func:`storage_key` and :func:`decode` do, and nothing more.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Final, NoReturn
+
+from .exceptions import InvalidAudience, InvalidClaims, InvalidTicket
+
+PREFIX: Final = "rt_"
+PREFIX_FORMAT: Final = re.compile(r"[A-Za-z0-9._-]{1,32}")
+AUDIENCE_FORMAT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+MAX_DATA: Final = 4096
+"""The longest stored text, in characters; it is ASCII, so in bytes too."""
+
+_SECRET_BYTES: Final = 32
+_SECRET_FORMAT: Final = "[A-Za-z0-9_-]{43}"
+_RESERVED: Final = frozenset({"iat", "exp", "aud"})
+_MAX_SAFE_INTEGER: Final = 2**53 - 1
+"""The largest integer that JavaScript's numbers hold exactly (RFC 8259, section 6)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Ticket:
+    """A ticket: the secret that is shown once, and what it says about the user.
+
+    ``value`` is the secret, a string. ``claims`` is a dict with at least ``id`` (int or
+    str) and ``username`` (str). ``audience`` is a string, empty for none. ``issued_at``
+    and ``expires_at`` are Unix times in seconds, by the clock of the issuing machine:
+    information only, because the storage alone judges expiry.
+    """
+
+    value: str
+    claims: dict[str, Any] = field(hash=False)
+    audience: str
+    issued_at: int
+    expires_at: int
+
+    @property
+    def user_id(self) -> int | str:
+        """Return the user's primary key; a string when JavaScript could not hold it."""
+        user_id: int | str = self.claims["id"]
+        return user_id
+
+    @property
+    def username(self) -> str:
+        """Return the user's name, as Django's ``get_username()`` gave it."""
+        username: str = self.claims["username"]
+        return username
+
+    @property
+    def fingerprint(self) -> str:
+        """Return 8 hex digits that name this ticket in a log without giving it away."""
+        return fingerprint(self.value)
+
+    # The secret must not reach a log or a traceback, so no generated repr.
+    def __repr__(self) -> str:
+        return (
+            f"<Ticket {self.fingerprint} user_id={self.user_id!r} "
+            f"audience={self.audience!r}>"
+        )
+
+
+def new_value(prefix: str = PREFIX) -> str:
+    """Return a new ticket string: the prefix and 256 bits from the system's CSPRNG.
+
+    OWASP ASVS 5.0, 7.2.3, asks for at least 128 bits.
+    """
+    return prefix + secrets.token_urlsafe(_SECRET_BYTES)
+
+
+def value_format(prefix: str = PREFIX) -> re.Pattern[str]:
+    """Return the pattern that a ticket string must ``fullmatch``.
+
+    ``fullmatch``, because ``$`` also matches before a trailing newline.
+    """
+    return re.compile(re.escape(prefix) + _SECRET_FORMAT)
+
+
+def storage_key(
+    value: str, audience: str = "", *, prefix: str = PREFIX, hashed: bool = False
+) -> str:
+    """Return the key under which the storage holds the ticket.
+
+    The audience is part of the key, so a ticket shown at the wrong door is not found,
+    is not spent and gives nothing away.
+    """
+    key = f"{value}:{audience}" if audience else value
+    return prefix + sha256(key.encode()).hexdigest() if hashed else key
+
+
+def fingerprint(value: str) -> str:
+    """Return the first 8 hex digits of the value's SHA-256, safe to log."""
+    return sha256(value.encode()).hexdigest()[:8]
+
+
+def check_audience(audience: object) -> None:
+    """Accept a well-formed audience or the empty string. Raise InvalidAudience."""
+    if audience == "":
+        return
+    if not isinstance(audience, str) or not AUDIENCE_FORMAT.fullmatch(audience):
+        raise InvalidAudience(
+            "An audience is 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'."
+        )
+
+
+def encode(
+    claims: dict[str, Any], *, audience: str, issued_at: int, expires_at: int
+) -> str:
+    """Return the text to store: one compact ASCII JSON object.
+
+    Raise InvalidClaims when the claims lack ``id`` or ``username``, use a reserved name
+    (``iat``, ``exp``, ``aud``), are not JSON, or are longer than 4 KiB.
+    """
+    if not isinstance(claims, dict) or not _identifies(claims):
+        raise InvalidClaims("Claims need an 'id' (int or str) and a 'username' (str).")
+    if taken := _RESERVED.intersection(claims):
+        raise InvalidClaims(f"Claims may not use the names {sorted(taken)}.")
+    fields = {
+        "id": _portable(claims["id"]),
+        "username": claims["username"],
+        "iat": issued_at,
+        "exp": expires_at,
+    }
+    if audience:
+        fields["aud"] = audience
+    fields |= {name: claim for name, claim in claims.items() if name not in fields}
+    try:
+        data = json.dumps(fields, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise InvalidClaims(f"Claims must be JSON: {exc}") from exc
+    if len(data) > MAX_DATA:
+        raise InvalidClaims(f"Claims take {len(data)} bytes of JSON, over {MAX_DATA}.")
+    return data
+
+
+def decode(data: str, *, value: str, audience: str) -> Ticket:
+    """Return the ticket that the stored text describes.
+
+    Raise InvalidTicket with the reason ``mismatch`` when the text is not a ticket's, or
+    is another audience's: someone else wrote it.
+    """
+    try:
+        claims = json.loads(data, parse_constant=_refuse) if data.isascii() else None
+    except (ValueError, RecursionError):
+        claims = None
+    if not isinstance(claims, dict) or len(data) > MAX_DATA:
+        raise InvalidTicket("mismatch")
+    issued_at, expires_at = claims.pop("iat", None), claims.pop("exp", None)
+    if (
+        not _identifies(claims)
+        or type(issued_at) is not int
+        or type(expires_at) is not int
+        or claims.pop("aud", "") != audience
+    ):
+        raise InvalidTicket("mismatch")
+    return Ticket(
+        value=value,
+        claims=claims,
+        audience=audience,
+        issued_at=issued_at,
+        expires_at=expires_at,
+    )
+
+
+def _identifies(claims: dict[str, Any]) -> bool:
+    """Tell whether the claims name a user."""
+    user_id, username = claims.get("id"), claims.get("username")
+    is_id = isinstance(user_id, (int, str)) and not isinstance(user_id, bool)
+    return is_id and isinstance(username, str)
+
+
+def _portable(user_id: int | str) -> int | str:
+    """Return an id that every JSON reader keeps: a big integer becomes a string."""
+    if isinstance(user_id, int) and abs(user_id) > _MAX_SAFE_INTEGER:
+        return str(user_id)
+    return user_id
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")

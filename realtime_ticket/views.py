@@ -1,0 +1,119 @@
+"""The endpoint that a page asks for a ticket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.views import View
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_protect
+
+from . import conf
+from .exceptions import InvalidAudience, NotAuthenticated, StorageError
+from .shortcuts import aissue_ticket, issue_ticket
+from .tickets import Ticket, check_audience
+
+_RETRY_AFTER = 1
+"""Seconds after which a client may ask again."""
+
+_REFUSALS: dict[type[Exception], tuple[int, str]] = {
+    InvalidAudience: (400, "No tickets for this audience."),
+    NotAuthenticated: (401, "Log in first."),
+    StorageError: (503, "No tickets at the moment. Try again."),
+}
+
+
+class BaseTicketView(View):
+    """What both views share: everything but the call that waits for the storage."""
+
+    http_method_names = ["post"]
+
+    audience: str | None = None
+    """The audience of all tickets from this URL. None: the client's POST parameter
+    ``audience`` says, and must be in ``REALTIME_TICKET_AUDIENCES``."""
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
+        check_audience(initkwargs.get("audience") or "")
+        # Here and not on dispatch(), because these decorators tell an async view by the
+        # function, and dispatch() is none. Also for projects without the middleware.
+        return never_cache(csrf_protect(super().as_view(**initkwargs)))
+
+    def get_audience(self) -> str:
+        """Return the audience to issue for. Raise InvalidAudience."""
+        wanted = self.request.POST.get("audience")
+        if self.audience is not None:
+            allowed: tuple[str, ...] = (self.audience,)
+        else:
+            allowed = ("", *conf.audiences())
+        if wanted is None:
+            return allowed[0]
+        if wanted not in allowed:
+            raise InvalidAudience("The client asked for an audience it may not have.")
+        return wanted
+
+    def grant(self, ticket: Ticket) -> JsonResponse:
+        """Return the answer that carries the ticket."""
+        return JsonResponse(
+            {
+                "status": "ok",
+                "message": ticket.value,
+                "expires_in": ticket.expires_at - ticket.issued_at,
+            }
+        )
+
+    def refuse(self, error: Exception) -> JsonResponse:
+        """Return the answer to a request that gets no ticket."""
+        status, message = _REFUSALS[type(error)]
+        response = JsonResponse({"status": "error", "message": message}, status=status)
+        if status == 503:
+            response["Retry-After"] = _RETRY_AFTER
+        return response
+
+    def _method_not_allowed(self) -> JsonResponse:
+        return JsonResponse(
+            {"status": "error", "message": "Use POST."},
+            status=405,
+            headers={"Allow": "POST"},
+        )
+
+
+class RealtimeTicketView(BaseTicketView):
+    """Answer ``POST`` with a ticket for the logged-in user.
+
+    200 ``{"status": "ok", "message": TICKET, "expires_in": SECONDS}``. Otherwise
+    ``"status": "error"`` and 400 for an audience that is not allowed, 401 without a
+    login, 405 for another method, 503 with ``Retry-After`` when the storage is down;
+    and Django's own 403 page without a CSRF token.
+    """
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> JsonResponse:
+        try:
+            return self.grant(issue_ticket(request, audience=self.get_audience()))
+        except tuple(_REFUSALS) as exc:
+            return self.refuse(exc)
+
+    def http_method_not_allowed(
+        self, request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> JsonResponse:
+        return self._method_not_allowed()
+
+
+class AsyncRealtimeTicketView(BaseTicketView):
+    """See RealtimeTicketView. For projects that run under ASGI."""
+
+    async def post(
+        self, request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> JsonResponse:
+        try:
+            ticket = await aissue_ticket(request, audience=self.get_audience())
+            return self.grant(ticket)
+        except tuple(_REFUSALS) as exc:
+            return self.refuse(exc)
+
+    async def http_method_not_allowed(  # type: ignore[override]
+        self, request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> JsonResponse:
+        return self._method_not_allowed()
