@@ -28,12 +28,12 @@ import time
 import unittest
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final, TypeVar
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 
 from .backends.base import BaseBackend, Item
 from .exceptions import StorageError
@@ -381,8 +381,8 @@ class AsyncDoor:
         store = AsyncStore(self.make_backend())
         for _ in range(3):
             key = store.new_key()
-            assert asyncio.run(store._gather([Item(key, "turn", 9)])) == [True]
-            assert asyncio.run(store._gather([key])) == ["turn"]
+            assert _run(store._gather([Item(key, "turn", 9)])) == [True]
+            assert _run(store._gather([key])) == ["turn"]
         store.service.close()
 
     def test_event_loops_work_side_by_side(self) -> None:
@@ -397,7 +397,7 @@ class AsyncDoor:
 
         def run(gate: Any) -> None:
             gate.wait(_PATIENCE)
-            asyncio.run(session())
+            _run(session())
 
         _in_threads(2, run)
         store.service.close()
@@ -415,7 +415,7 @@ class AsyncDoor:
                 rounds.append(await store._gather([key] * 4))
             return rounds
 
-        results = _in_threads(8, lambda gate: asyncio.run(race(gate)))
+        results = _in_threads(8, lambda gate: _run(race(gate)))
         lanes = [list(lane) for rounds in results for lane in zip(*rounds, strict=True)]
         store.service.close()
         _assert_one_winner_each(keys, lanes)
@@ -428,6 +428,24 @@ class AsyncDoor:
         texts = store.pop_many([key] * 200)
         assert Counter(texts) == {"once": 1, None: 199}
         store.service.close()
+
+
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run it in a new event loop, as long as our patience lasts."""
+
+    async def main() -> T:
+        try:
+            return await asyncio.wait_for(coroutine, _PATIENCE)
+        finally:
+            await sync_to_async(_close_djangos_connections)()
+
+    return asyncio.run(main())
+
+
+def _close_djangos_connections() -> None:
+    """Close this thread's, as Django does after a request; the server counts them."""
+    if django_db := sys.modules.get("django.db"):
+        django_db.connections.close_all()
 
 
 def _pop_all(store: Store, keys: Sequence[str], gate: Any) -> list[str | None]:
@@ -468,8 +486,7 @@ def _in_threads(count: int, run: Callable[[Any], T]) -> list[T]:
             gate.abort()
             raise
         finally:
-            if django_db := sys.modules.get("django.db"):
-                django_db.connections.close_all()
+            _close_djangos_connections()
 
     with ThreadPoolExecutor(count) as pool:
         futures = [pool.submit(guarded) for _ in range(count)]

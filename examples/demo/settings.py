@@ -1,0 +1,59 @@
+"""Settings of the demo, shared by its two processes: Django and the realtime server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+HERE = Path(__file__).parent
+STATE = Path(os.environ["DEMO_STATE"])
+DJANGO_PORT = int(os.environ["DEMO_DJANGO_PORT"])
+REALTIME_PORT = int(os.environ["DEMO_REALTIME_PORT"])
+
+SECRET_KEY = "the demo listens on the loopback interface only"
+DEBUG = True
+ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
+ROOT_URLCONF = "examples.demo.urls"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "chat"
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "realtime_ticket",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [HERE / "templates"],
+        "OPTIONS": {
+            "context_processors": ["django.template.context_processors.request"],
+        },
+    }
+]
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": STATE / "demo.sqlite3",
+        "OPTIONS": {
+            "transaction_mode": "IMMEDIATE",
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        },
+    }
+}
+
+REALTIME_TICKET_EXPIRE = 3  # so that the demo need not wait long to see one expire
+
+if redis_url := os.environ.get("REDIS_URL"):
+    REALTIME_TICKET_BACKEND = "realtime_ticket.backends.redis.RedisBackend"
+    REALTIME_TICKET_REDIS = redis_url
+else:
+    REALTIME_TICKET_BACKEND = "realtime_ticket.backends.database.DatabaseBackend"

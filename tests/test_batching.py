@@ -1,0 +1,633 @@
+"""Group commit: which calls travel together, and what happens to them on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from asgiref.sync import ThreadSensitiveContext, async_to_sync
+
+from realtime_ticket import InvalidTicket, StorageError, batching, tickets
+from realtime_ticket.backends.redis import RedisBackend
+from realtime_ticket.batching import GroupCommit
+from tests import servers
+from tests.helpers import (
+    CLAIMS,
+    WAIT,
+    GatedBackend,
+    RecordingBackend,
+    eventually,
+    in_child,
+    real_redis,
+    using,
+)
+
+
+class Storage:
+    """Answer each call with itself in capitals. Note who travelled with whom."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.threads: list[threading.Thread] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+
+    def __call__(self, calls: list[str]) -> list[Any]:
+        self.batches.append(list(calls))
+        self.threads.append(threading.current_thread())
+        self.entered.set()
+        assert self.gate.wait(WAIT), "the test forgot to open the gate"
+        return [call.upper() for call in calls]
+
+
+def group(storage: Callable[[list[str]], list[Any]]) -> GroupCommit[str, Any]:
+    return GroupCommit(storage, thread_sensitive=False)
+
+
+async def all_of(commit: GroupCommit[str, Any], *calls: str) -> list[Any]:
+    """Return the outcomes of simultaneous calls, exceptions included."""
+    tasks = [commit.submit(call) for call in calls]
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until(event: threading.Event) -> None:
+    """Wait for a thread without holding up the loop."""
+    deadline = time.monotonic() + WAIT
+    while not event.is_set():
+        assert time.monotonic() < deadline, "the batch did not start"
+        await asyncio.sleep(0.001)
+
+
+async def board(commit: GroupCommit[str, Any], *calls: str) -> list[asyncio.Task[Any]]:
+    """Start calls that are to wait behind a batch under way."""
+    tasks = [asyncio.ensure_future(commit.submit(call)) for call in calls]
+    await asyncio.sleep(0)
+    return tasks
+
+
+class TestWhoTravelsTogether:
+    def test_a_storm_makes_few_batches(self) -> None:
+        """1,000 concurrent aconsume calls reach the backend at once and in order."""
+        values = [tickets.new_value() for _ in range(1000)]
+        backend = RecordingBackend()
+
+        async def storm() -> list[Any]:
+            calls = [service.aconsume(value) for value in values]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+        with using(backend) as service:
+            outcomes = asyncio.run(storm())
+        assert len(backend.calls) <= 3
+        assert [key for _, keys in backend.calls for key in keys] == values
+        assert all(isinstance(outcome, InvalidTicket) for outcome in outcomes)
+
+    def test_everyone_gets_his_own_ticket(self) -> None:
+        """Of 1,000 tickets in one batch, each goes to the caller who showed it."""
+
+        async def storm() -> None:
+            issued = await asyncio.gather(
+                *[service.aissue({"id": n, "username": str(n)}) for n in range(1000)]
+            )
+            consumed = await asyncio.gather(
+                *[service.aconsume(ticket.value) for ticket in reversed(issued)]
+            )
+            assert [ticket.user_id for ticket in consumed] == list(range(999, -1, -1))
+
+        with using(RecordingBackend()) as service:
+            asyncio.run(storm())
+
+    def test_a_lone_call_uses_the_plain_method(self) -> None:
+        """A batch of one calls add or pop."""
+
+        async def alone() -> None:
+            ticket = await service.aissue(CLAIMS)
+            await service.aconsume(ticket.value)
+
+        backend = RecordingBackend()
+        with using(backend) as service:
+            asyncio.run(alone())
+        assert [name for name, _ in backend.calls] == ["add", "pop"]
+
+    def test_issuing_and_consuming_share_a_batch(self) -> None:
+        """Mixed calls need one trip of each kind, and keep their callers."""
+
+        async def mixed() -> None:
+            first = await service.aissue(CLAIMS)
+            backend.calls.clear()
+            second, third, consumed = await asyncio.gather(
+                service.aissue(CLAIMS | {"id": 2}),
+                service.aissue(CLAIMS | {"id": 3}),
+                service.aconsume(first.value),
+            )
+            assert (second.user_id, third.user_id, consumed) == (2, 3, first)
+            assert backend.calls == [
+                ("add_many", (second.value, third.value)),
+                ("pop", (first.value,)),
+            ]
+
+        backend = RecordingBackend()
+        with using(backend) as service:
+            asyncio.run(mixed())
+
+    def test_who_comes_during_a_batch_makes_the_next(self) -> None:
+        """Calls gather while a batch is under way, and then go together."""
+
+        async def scene() -> None:
+            storage.gate.clear()
+            first = await board(commit, "a")
+            await until(storage.entered)
+            late = await board(commit, "b", "c")
+            late += await board(commit, "d")
+            storage.gate.set()
+            assert await asyncio.gather(*first, *late) == ["A", "B", "C", "D"]
+
+        storage = Storage()
+        commit = group(storage)
+        asyncio.run(scene())
+        commit.close()
+        assert storage.batches == [["a"], ["b", "c", "d"]]
+
+    def test_a_batch_has_a_greatest_size(self) -> None:
+        """No batch has more than 1,000 calls; the others follow in order."""
+        storage = Storage()
+        commit = group(storage)
+        calls = [f"c{n}" for n in range(2500)]
+        outcomes = asyncio.run(all_of(commit, *calls))
+        commit.close()
+        assert outcomes == [call.upper() for call in calls]
+        assert [len(batch) for batch in storage.batches] == [1000, 1000, 500]
+        assert [call for batch in storage.batches for call in batch] == calls
+
+    def test_outcomes_may_be_exceptions(self) -> None:
+        """An exception among the outcomes is raised for its caller alone."""
+        error = KeyError("b")
+        commit = group(lambda calls: [error if c == "b" else c for c in calls])
+        outcomes = asyncio.run(all_of(commit, "a", "b", "c"))
+        commit.close()
+        assert outcomes == ["a", error, "c"]
+
+
+class TestRealRedis:
+    def test_a_storm_needs_a_handful_of_connections_and_trips(self) -> None:
+        """Redis sees 1,000 GETDEL on one or two connections, in a few reads."""
+
+        async def storm() -> None:
+            issued = await asyncio.gather(
+                *[service.aissue(CLAIMS) for _ in range(1000)]
+            )
+            before.update(watcher.info())
+            consumed = await asyncio.gather(
+                *[service.aconsume(ticket.value) for ticket in issued]
+            )
+            after.update(watcher.info())
+            assert consumed == issued
+
+        before: dict[str, Any] = {}
+        after: dict[str, Any] = {}
+        with (
+            real_redis() as watcher,
+            using(RedisBackend(unix_socket_path=str(servers.REDIS))) as service,
+        ):
+            at_rest = watcher.info()["total_connections_received"]
+            getdel = watcher.info("commandstats").get("cmdstat_getdel", {"calls": 0})
+            asyncio.run(storm())
+            stats = watcher.info("commandstats")
+        assert after["total_connections_received"] - at_rest <= 2
+        assert after["total_reads_processed"] - before["total_reads_processed"] < 60
+        assert stats["cmdstat_getdel"]["calls"] - getdel["calls"] == 1000
+
+
+class TestCancelling:
+    def test_before_departure_is_not_making_the_call(self) -> None:
+        """A caller that gives up while it waits never reaches the storage."""
+
+        async def scene() -> None:
+            storage.gate.clear()
+            first = await board(commit, "a")
+            await until(storage.entered)
+            _, quitter, _ = waiting = await board(commit, "b", "c", "d")
+            quitter.cancel()
+            storage.gate.set()
+            outcomes = await asyncio.gather(*first, *waiting, return_exceptions=True)
+            assert outcomes[:2] + outcomes[3:] == ["A", "B", "D"]
+            assert isinstance(outcomes[2], asyncio.CancelledError)
+
+        storage = Storage()
+        commit = group(storage)
+        asyncio.run(scene())
+        commit.close()
+        assert storage.batches == [["a"], ["b", "d"]]
+
+    def test_after_departure_disturbs_nobody(self) -> None:
+        """The others of the batch get their outcomes, and the next batch goes."""
+
+        async def scene() -> None:
+            storage.gate.clear()
+            _, quitter, _ = tasks = await board(commit, "a", "b", "c")
+            await until(storage.entered)
+            quitter.cancel()
+            await asyncio.sleep(0)
+            assert quitter.cancelled(), "the caller has to wait for the storage"
+            storage.gate.set()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            assert outcomes[::2] == ["A", "C"]
+            assert await commit.submit("d") == "D"
+
+        storage = Storage()
+        commit = group(storage)
+        asyncio.run(scene())
+        commit.close()
+        assert storage.batches == [["a", "b", "c"], ["d"]]
+
+    def test_everybody_leaves_the_lane_free(self) -> None:
+        """When all who wait are cancelled no batch starts, and the next call works."""
+
+        async def scene() -> None:
+            tasks = await board(commit, "a", "b")
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert await commit.submit("c") == "C"
+
+        storage = Storage()
+        commit = group(storage)
+        asyncio.run(scene())
+        commit.close()
+        assert storage.batches == [["c"]]
+
+    def test_a_cancelled_consume_loses_no_other_ticket(self) -> None:
+        """By the service: of two who consume, one may go away."""
+
+        async def scene() -> None:
+            backend.gate.set()
+            kept, left = await asyncio.gather(
+                service.aissue(CLAIMS), service.aissue(CLAIMS)
+            )
+            backend.gate.clear()
+            backend.entered.clear()
+            stays = asyncio.ensure_future(service.aconsume(kept.value))
+            leaves = asyncio.ensure_future(service.aconsume(left.value))
+            await until(backend.entered)
+            leaves.cancel()
+            backend.gate.set()
+            assert await stays == kept
+            with pytest.raises(asyncio.CancelledError):
+                await leaves
+            with pytest.raises(InvalidTicket):
+                await service.aconsume(left.value)
+
+        backend = GatedBackend()
+        with using(backend) as service:
+            asyncio.run(scene())
+
+
+class TestTrouble:
+    @pytest.mark.parametrize("sensitive", [False, True])
+    def test_a_batch_that_raises_fails_for_all(self, sensitive: bool) -> None:
+        """What the function raises is raised for each caller; then life goes on."""
+
+        def commit_once(calls: list[str]) -> list[str]:
+            if "bad" in calls:
+                raise ZeroDivisionError
+            return calls
+
+        async def scene() -> None:
+            outcomes = await all_of(commit, "good", "bad", "ugly")
+            assert [type(each) for each in outcomes] == [ZeroDivisionError] * 3
+            assert await commit.submit("again") == "again"
+
+        commit: GroupCommit[str, Any] = GroupCommit(
+            commit_once, thread_sensitive=sensitive
+        )
+        asyncio.run(scene())
+        commit.close()
+
+    def test_too_many_waiting(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Beyond MAX_WAITING a call fails at once, and those in the queue do not."""
+        monkeypatch.setattr(batching, "MAX_WAITING", 3)
+
+        async def scene() -> None:
+            storage.gate.clear()
+            first = await board(commit, "a")
+            await until(storage.entered)
+            waiting = await board(commit, "b", "c", "d")
+            with pytest.raises(StorageError, match="too many"):
+                await commit.submit("e")
+            storage.gate.set()
+            assert await asyncio.gather(*first, *waiting) == ["A", "B", "C", "D"]
+            assert await commit.submit("f") == "F"
+
+        storage = Storage()
+        commit = group(storage)
+        asyncio.run(scene())
+        commit.close()
+
+    def test_waiting_too_long_for_a_batch(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A call that is overdue when its turn comes fails and is not made."""
+        monkeypatch.setattr(batching, "MAX_WAIT", 0.4)
+        monkeypatch.setattr(batching, "MAX_BATCH", 1)
+        made: list[str] = []
+
+        def slow(calls: list[str]) -> list[str]:
+            made.extend(calls)
+            time.sleep(0.25)
+            return calls
+
+        async def scene() -> None:
+            outcomes = await all_of(commit, "a", "b", "late", "later")
+            assert outcomes[:2] == ["a", "b"]
+            assert [type(each) for each in outcomes[2:]] == [StorageError] * 2
+            assert "in time" in str(outcomes[2])
+            assert await commit.submit("after") == "after"
+
+        commit = group(slow)
+        asyncio.run(scene())
+        commit.close()
+        assert made == ["a", "b", "after"]
+
+    def test_waiting_too_long_for_the_storage(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A storage that hangs fails those aboard, those who wait and those who come.
+
+        When it answers at last, calls are taken again.
+        """
+        monkeypatch.setattr(batching, "MAX_WAIT", 0.2)
+
+        async def scene() -> None:
+            storage.gate.clear()
+            aboard = await board(commit, "a", "b")
+            await until(storage.entered)
+            waiting = await board(commit, "c")
+            started = time.monotonic()
+            outcomes = await asyncio.gather(*aboard, *waiting, return_exceptions=True)
+            assert time.monotonic() - started < 1
+            assert [type(each) for each in outcomes] == [StorageError] * 3
+            with pytest.raises(StorageError, match="too slow"):
+                await commit.submit("d")
+            storage.gate.set()
+            await recovered(commit)
+
+        storage = Storage()
+        commit = group(storage)
+        asyncio.run(scene())
+        commit.close()
+        assert storage.batches[0] == ["a", "b"]
+        assert not {"c", "d"} & {call for batch in storage.batches for call in batch}
+
+    def test_a_batch_in_time_sets_off_no_alarm(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The alarm of a batch that came back does not go off later."""
+        monkeypatch.setattr(batching, "MAX_WAIT", 0.1)
+
+        async def scene() -> None:
+            assert await commit.submit("a") == "A"
+            await asyncio.sleep(0.2)
+            assert await commit.submit("b") == "B"
+
+        commit = group(Storage())
+        asyncio.run(scene())
+        commit.close()
+
+    def test_no_thread_to_be_had(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A batch that cannot start fails its callers, and the next one can start."""
+        monkeypatch.setattr(batching, "MAX_WAIT", 0.3)
+        start, failures = threading.Thread.start, ["can't start new thread"]
+
+        def start_later(thread: threading.Thread) -> None:
+            if failures:
+                raise RuntimeError(failures.pop())
+            start(thread)
+
+        async def scene() -> None:
+            with pytest.raises((StorageError, RuntimeError)):
+                await asyncio.wait_for(commit.submit("a"), 2)
+            assert await commit.submit("b") == "B"
+
+        commit = group(Storage())
+        monkeypatch.setattr(threading.Thread, "start", start_later)
+        with caplog.at_level(logging.CRITICAL, logger="asyncio"):
+            asyncio.run(scene())
+        commit.close()
+
+    def test_a_batch_with_too_few_outcomes(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Nobody waits for ever for an outcome that does not come."""
+
+        async def scene() -> list[Any]:
+            return await asyncio.wait_for(all_of(commit, "a", "b", "c"), 1)
+
+        commit = group(lambda calls: calls[:-1])
+        with caplog.at_level(logging.CRITICAL, logger="asyncio"):
+            outcomes = asyncio.run(scene())
+        commit.close()
+        assert isinstance(outcomes[-1], Exception)
+
+    def test_a_batch_that_is_cancelled(self) -> None:
+        """When all tasks of a loop are cancelled, the batch's callers get an error."""
+
+        async def scene() -> None:
+            callers = await board(commit, "a", "b")
+            await asyncio.sleep(0)
+            others = {asyncio.current_task(), *callers}
+            (batch,) = asyncio.all_tasks() - others
+            batch.cancel()
+            outcomes = await asyncio.gather(*callers, return_exceptions=True)
+            assert [type(each) for each in outcomes] == [StorageError] * 2
+            assert await commit.submit("c") == "C"
+
+        storage = Storage()
+        commit: GroupCommit[str, Any] = GroupCommit(storage, thread_sensitive=True)
+        asyncio.run(scene())
+
+
+async def recovered(commit: GroupCommit[str, Any]) -> None:
+    """Ask again until the storage answers, as clients do."""
+    for _ in range(500):
+        try:
+            assert await commit.submit("again") == "AGAIN"
+        except StorageError:
+            await asyncio.sleep(0.01)
+        else:
+            return
+    pytest.fail("the storage is back, but calls are still refused")
+
+
+class TestLoopsAndThreads:
+    def test_loops_take_turns(self) -> None:
+        """One event loop after another works, and the old ones are forgotten."""
+        commit = group(Storage())
+        for turn in "abc":
+            assert asyncio.run(all_of(commit, turn)) == [turn.upper()]
+        gc.collect()
+        assert len(commit._local.lanes) == 0
+        commit.close()
+
+    def test_closed_loops_are_forgotten_even_if_somebody_keeps_them(self) -> None:
+        """A new loop's first call drops the lanes of closed ones."""
+        commit = group(Storage())
+        loops = [asyncio.new_event_loop() for _ in range(3)]
+        for loop in loops:
+            assert loop.run_until_complete(commit.submit("a")) == "A"
+            loop.close()
+        assert list(commit._local.lanes) == [loops[-1]]
+        commit.close()
+
+    def test_loops_work_side_by_side(self) -> None:
+        """Loops of several threads use one instance, each with its own batches."""
+        commit = group(Storage())
+        barrier = threading.Barrier(4)
+
+        async def session(name: str) -> None:
+            for turn in range(100):
+                calls = [f"{name}{turn}-{n}" for n in range(5)]
+                assert await all_of(commit, *calls) == [c.upper() for c in calls]
+
+        def run(name: str) -> None:
+            barrier.wait(WAIT)
+            asyncio.run(session(name))
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(run, "wxyz"))
+        commit.close()
+
+    def test_a_thread_of_its_own(self) -> None:
+        """Batches that are not thread-sensitive share one thread with a name."""
+        storage = Storage()
+        commit = group(storage)
+        for _ in range(3):
+            asyncio.run(all_of(commit, "a", "b"))
+        assert len(set(storage.threads)) == 1
+        assert storage.threads[0].name.startswith("realtime-ticket")
+        assert storage.threads[0] is not threading.current_thread()
+        commit.close()
+
+    def test_close_ends_the_thread_and_the_next_call_starts_another(self) -> None:
+        """close can be called at any time, twice too."""
+        storage = Storage()
+        commit = group(storage)
+        commit.close()
+        asyncio.run(all_of(commit, "a"))
+        commit.close()
+        commit.close()
+        assert eventually(lambda: not storage.threads[0].is_alive())
+        assert asyncio.run(all_of(commit, "b")) == ["B"]
+        assert storage.threads[0] is not storage.threads[1]
+        commit.close()
+
+    def test_close_lets_a_batch_arrive(self) -> None:
+        """A batch under way is not lost when another thread closes."""
+
+        async def scene() -> None:
+            storage.gate.clear()
+            tasks = await board(commit, "a", "b")
+            await until(storage.entered)
+            commit.close()
+            storage.gate.set()
+            assert await asyncio.gather(*tasks) == ["A", "B"]
+
+        storage = Storage()
+        commit = group(storage)
+        asyncio.run(scene())
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+    def test_a_fork_gets_a_new_thread(self) -> None:
+        """A child goes on with an instance whose thread stayed with the parent."""
+        commit = group(lambda calls: [os.getpid()] * len(calls))
+        assert asyncio.run(all_of(commit, "a")) == [os.getpid()]
+        pid, outcomes = in_child(
+            lambda: (os.getpid(), asyncio.run(asyncio.wait_for(all_of(commit, "b"), 5)))
+        )
+        assert outcomes == [pid]
+        assert pid != os.getpid()
+        assert asyncio.run(all_of(commit, "c")) == [os.getpid()]
+        commit.close()
+
+
+class TestThreadSensitive:
+    def test_runs_in_the_thread_of_synchronous_code(self) -> None:
+        """Under async_to_sync, as in a TestCase, that is the thread of the test."""
+        storage = Storage()
+        commit: GroupCommit[str, Any] = GroupCommit(storage, thread_sensitive=True)
+        assert async_to_sync(all_of)(commit, "a", "b") == ["A", "B"]
+        assert storage.threads == [threading.current_thread()]
+        assert storage.batches == [["a", "b"]]
+        commit.close()
+
+    def test_runs_in_one_thread_for_a_realtime_server(self) -> None:
+        """Without contexts all callers of a loop share asgiref's one thread."""
+        storage = Storage()
+        commit: GroupCommit[str, Any] = GroupCommit(storage, thread_sensitive=True)
+
+        async def scene() -> None:
+            for _ in range(3):
+                await all_of(commit, "a", "b")
+
+        asyncio.run(scene())
+        assert len(set(storage.threads)) == 1
+        assert storage.batches == [["a", "b"]] * 3
+
+    def test_never_mixes_requests(self) -> None:
+        """Each request has a context: its calls batch, in its own thread, alone."""
+        storage = Storage()
+        commit: GroupCommit[str, Any] = GroupCommit(storage, thread_sensitive=True)
+
+        async def request(name: str) -> list[Any]:
+            async with ThreadSensitiveContext():
+                return await all_of(commit, f"{name}1", f"{name}2")
+
+        async def scene() -> list[list[Any]]:
+            return await asyncio.gather(*[request(name) for name in "abc"])
+
+        outcomes = asyncio.run(scene())
+        assert outcomes == [["A1", "A2"], ["B1", "B2"], ["C1", "C2"]]
+        assert sorted(storage.batches) == [["a1", "a2"], ["b1", "b2"], ["c1", "c2"]]
+        assert len(set(storage.threads)) == 3
+
+    def test_forgets_requests(self) -> None:
+        """The lane of a request goes with its context."""
+        commit: GroupCommit[str, Any] = GroupCommit(Storage(), thread_sensitive=True)
+
+        async def request() -> None:
+            async with ThreadSensitiveContext():
+                await commit.submit("a")
+
+        async def scene() -> None:
+            for _ in range(5):
+                await asyncio.create_task(request())
+            gc.collect()
+            (lanes,) = commit._local.lanes.values()
+            assert len(lanes) == 0
+
+        asyncio.run(scene())
+
+    def test_a_backend_without_it_batches_across_requests(self) -> None:
+        """What uses no database connection of Django's may mix requests."""
+        storage = Storage()
+        commit = group(storage)
+
+        async def request(name: str) -> None:
+            async with ThreadSensitiveContext():
+                await commit.submit(name)
+
+        async def scene() -> None:
+            await asyncio.gather(*[request(name) for name in "abc"])
+
+        asyncio.run(scene())
+        commit.close()
+        assert storage.batches == [["a", "b", "c"]]

@@ -1,0 +1,320 @@
+"""Backends that break the contract fail it: every clause has a mutant."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import redis
+
+from realtime_ticket import testing
+from realtime_ticket.backends.base import BaseBackend, Item
+from realtime_ticket.backends.locmem import LocMemBackend
+from realtime_ticket.backends.memcached import MemcachedBackend
+from realtime_ticket.backends.redis import RedisBackend
+from realtime_ticket.batching import GroupCommit
+from realtime_ticket.testing import AsyncDoor, BackendContract
+from tests import servers
+
+
+class OnRedis(RedisBackend):
+    """A base for mutants that need a real server to show their fault."""
+
+    def __init__(self, **options: Any) -> None:
+        servers.require("redis")
+        super().__init__(unix_socket_path=str(servers.REDIS), **options)
+
+    def run(self, *command: str | int) -> Any:
+        return self._exchange([command])[0]
+
+
+class GetThenDelete(OnRedis):
+    """Nobody checks who deleted: the bug that everyone ships."""
+
+    def pop(self, key: str) -> str | None:
+        data = self.run("GET", key)
+        self.run("DEL", key)
+        return None if data is None else data.decode()
+
+    pop_many = BaseBackend.pop_many
+
+
+class NeverRemoves(OnRedis):
+    def pop(self, key: str) -> str | None:
+        data = self.run("GET", key)
+        return None if data is None else data.decode()
+
+    pop_many = BaseBackend.pop_many
+
+
+class EmptyForUnknown(OnRedis):
+    def pop_many(self, keys: Sequence[str]) -> list[str | None]:
+        return [text or "" for text in super().pop_many(keys)]
+
+
+class Overwrites(OnRedis):
+    def add(self, key: str, data: str, expire: int) -> bool:
+        return self.run("SET", key, data, "PX", expire * 1000) is not None
+
+    add_many = BaseBackend.add_many
+
+
+class LooksThenAdds(OnRedis):
+    def add(self, key: str, data: str, expire: int) -> bool:
+        if self.run("EXISTS", key):
+            return False
+        return self.run("SET", key, data, "PX", expire * 1000) is not None
+
+    add_many = BaseBackend.add_many
+
+
+class TouchesTheTaken(OnRedis):
+    def add_many(self, items: Sequence[Item]) -> list[bool]:
+        added = super().add_many(items)
+        for item in items:
+            self.run("PEXPIRE", item.key, item.expire * 1000)
+        return added
+
+
+class NeverExpires(OnRedis):
+    def add_many(self, items: Sequence[Item]) -> list[bool]:
+        return super().add_many([item._replace(expire=3600) for item in items])
+
+
+class ExpiresEarly(OnRedis):
+    def add(self, key: str, data: str, expire: int) -> bool:
+        return self.run("SET", key, data, "NX", "PX", expire * 400) is not None
+
+    add_many = BaseBackend.add_many
+
+
+class Truncates(OnRedis):
+    def add_many(self, items: Sequence[Item]) -> list[bool]:
+        return super().add_many([i._replace(data=i.data[:4000]) for i in items])
+
+
+class Strips(OnRedis):
+    def pop_many(self, keys: Sequence[str]) -> list[str | None]:
+        return [text and text.strip() for text in super().pop_many(keys)]
+
+
+class FoldsCase(OnRedis):
+    def add_many(self, items: Sequence[Item]) -> list[bool]:
+        return super().add_many([i._replace(key=i.key.lower()) for i in items])
+
+    def pop_many(self, keys: Sequence[str]) -> list[str | None]:
+        return super().pop_many([key.lower() for key in keys])
+
+
+class CutsKeys(OnRedis):
+    def add_many(self, items: Sequence[Item]) -> list[bool]:
+        if any(len(item.key) > 128 for item in items):
+            return [False] * len(items)
+        return super().add_many(items)
+
+
+class HidesErrors(RedisBackend):
+    """An outage looks like "no such ticket", as with IGNORE_EXCEPTIONS."""
+
+    def __init__(self) -> None:
+        super().__init__(unix_socket_path="/nonexistent/socket")
+
+    def pop(self, key: str) -> str | None:
+        try:
+            return super().pop(key)
+        except redis.RedisError:
+            return None
+
+
+class LeaksDriverErrors(RedisBackend):
+    storage_errors = ()
+
+    def __init__(self) -> None:
+        super().__init__(unix_socket_path="/nonexistent/socket")
+
+
+class ClosesForGood(OnRedis):
+    def close(self) -> None:
+        super().close()
+        self._pool = None
+
+
+class TakesAnything(LocMemBackend):
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+
+
+class ClearsAll(LocMemBackend):
+    def clear_expired(self) -> int:
+        self._texts.clear()
+        return 0
+
+
+class CountsTheLiving(LocMemBackend):
+    def clear_expired(self) -> int:
+        super().clear_expired()
+        return len(self._texts)
+
+
+class AnswersRepeatsAgain(OnRedis):
+    def pop_many(self, keys: Sequence[str]) -> list[str | None]:
+        distinct = list(dict.fromkeys(keys))
+        texts = dict(zip(distinct, super().pop_many(distinct), strict=True))
+        return [texts[key] for key in keys]
+
+
+class AnswersOutOfOrder(OnRedis):
+    def pop_many(self, keys: Sequence[str]) -> list[str | None]:
+        return super().pop_many(keys)[::-1]
+
+
+class SmallBatches(OnRedis):
+    def add_many(self, items: Sequence[Item]) -> list[bool]:
+        return super().add_many(items[:500])
+
+
+class OneSlot(OnRedis):
+    """Two threads meet in an attribute, and one gets the other's text."""
+
+    def pop_many(self, keys: Sequence[str]) -> list[str | None]:
+        self.texts = super().pop_many(keys)
+        time.sleep(0)
+        return self.texts
+
+
+class UnguardedFork(MemcachedBackend):
+    """Parent and child go on with the same socket."""
+
+    def __init__(self) -> None:
+        servers.require("memcached")
+        super().__init__(servers=str(servers.MEMCACHED[0]))
+
+    def _client(self, key: str) -> Any:
+        return self._clients[self._servers[0]]
+
+
+class UncheckedDelete(UnguardedFork):
+    """pymemcache's default: nobody waits for the answer to a delete."""
+
+    def pop(self, key: str) -> str | None:
+        client = MemcachedBackend._client(self, key)
+        data = client.get(key)
+        client.delete(key, noreply=True)
+        return None if data is None else data.decode()
+
+
+class ThreadBound(OnRedis):
+    """Refuses every thread but the first one, as a SQLite connection does."""
+
+    thread = None
+
+    def _exchange(self, commands: Any) -> Any:
+        self.thread = self.thread or threading.get_ident()
+        if self.thread != threading.get_ident():
+            raise redis.RedisError("another thread")
+        return super()._exchange(commands)
+
+
+MUTANTS: list[tuple[str, Callable[[], BaseBackend]]] = [
+    ("test_a_text_is_handed_out_once", NeverRemoves),
+    ("test_what_was_never_stored_is_none", EmptyForUnknown),
+    ("test_a_taken_key_is_refused", Overwrites),
+    ("test_a_taken_key_is_refused", TouchesTheTaken),
+    ("test_texts_come_back_exactly", Truncates),
+    ("test_texts_come_back_exactly", Strips),
+    ("test_keys_are_told_apart_exactly", FoldsCase),
+    ("test_keys_may_be_long", CutsKeys),
+    ("test_texts_expire", NeverExpires),
+    ("test_texts_expire", ExpiresEarly),
+    ("test_clearing_spares_the_living", ClearsAll),
+    ("test_clearing_spares_the_living", CountsTheLiving),
+    ("test_of_racing_threads_one_wins", GetThenDelete),
+    ("test_of_racing_threads_one_wins", UncheckedDelete),
+    ("test_of_racing_processes_one_wins", GetThenDelete),
+    ("test_of_racing_processes_one_wins", UncheckedDelete),
+    ("test_of_racing_adds_one_wins", LooksThenAdds),
+    ("test_threads_share_an_instance", OneSlot),
+    ("test_threads_share_an_instance", ThreadBound),
+    ("test_instances_share_the_storage", LocMemBackend),
+    ("test_both_doors_lead_to_one_storage", ThreadBound),
+    ("test_a_used_instance_survives_fork", UnguardedFork),
+    ("test_batches_do_what_single_calls_do", AnswersRepeatsAgain),
+    ("test_batches_do_what_single_calls_do", AnswersOutOfOrder),
+    ("test_batches_may_be_large", SmallBatches),
+    ("test_an_outage_raises", HidesErrors),
+    ("test_an_outage_raises", LeaksDriverErrors),
+    ("test_close_may_be_called_at_any_time", ClosesForGood),
+    ("test_unknown_options_are_refused", TakesAnything),
+]
+
+ASYNC_MUTANTS: list[tuple[str, Callable[[], BaseBackend]]] = [
+    ("test_coroutines_race_for_one_winner", AnswersRepeatsAgain),
+    ("test_of_racing_threads_one_wins", AnswersRepeatsAgain),
+    ("test_an_outage_raises", HidesErrors),
+    ("test_texts_come_back_exactly", Truncates),
+]
+
+
+def suite_for(make: Callable[[], BaseBackend], *doors: type) -> Any:
+    class Suite(*doors, BackendContract):  # type: ignore[misc]
+        def make_backend(self) -> BaseBackend:
+            return make()
+
+        make_unreachable_backend = make_backend
+
+    return Suite()
+
+
+def clauses(suite: type) -> set[str]:
+    members = inspect.getmembers(suite, inspect.isfunction)
+    return {name for name, _ in members if name.startswith("test_")}
+
+
+@pytest.mark.parametrize(("clause", "mutant"), MUTANTS)
+def test_a_mutant_fails_its_clause(
+    clause: str, mutant: Callable[[], BaseBackend]
+) -> None:
+    """The clause does not pass with a backend that breaks it."""
+    suite = suite_for(mutant)
+
+    with pytest.raises(Exception) as caught:
+        getattr(suite, clause)()
+
+    assert not isinstance(caught.value, pytest.skip.Exception)
+
+
+@pytest.mark.parametrize(("clause", "mutant"), ASYNC_MUTANTS)
+def test_a_mutant_fails_its_clause_by_the_asynchronous_door(
+    clause: str, mutant: Callable[[], BaseBackend]
+) -> None:
+    """The same, where calls are batched."""
+    suite = suite_for(mutant, AsyncDoor)
+
+    with pytest.raises(AssertionError):
+        getattr(suite, clause)()
+
+
+def test_loops_that_share_a_lane_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clauses about event loops fail when batches are not kept apart by loop."""
+    suite = suite_for(LocMemBackend, AsyncDoor)
+    by_loop = GroupCommit._lane
+    only: list[Any] = []
+
+    def one_for_all(self: GroupCommit[Any, Any]) -> Any:
+        only[:] = only or [by_loop(self)]
+        return only[0]
+
+    monkeypatch.setattr(GroupCommit, "_lane", one_for_all)
+    monkeypatch.setattr(testing, "_PATIENCE", 3)
+
+    with pytest.raises((RuntimeError, TimeoutError)):
+        suite.test_event_loops_work_side_by_side()
+
+
+def test_every_clause_has_a_mutant() -> None:
+    """A clause that nothing can fail says nothing."""
+    assert clauses(BackendContract) == {clause for clause, _ in MUTANTS}
