@@ -52,14 +52,15 @@ class GroupCommit(Generic[Call, Outcome]):
         self._thread_sensitive = thread_sensitive
         self._executor: ThreadPoolExecutor | None = None
         self._executor_pid = 0
-        self._local = threading.local()
+        self._local: _Local[Call, Outcome] = _Local()
 
-    async def submit(self, call: Call) -> Outcome:
-        """Return the outcome of this call. Raise StorageError when it takes too long.
+    def submit(self, call: Call) -> asyncio.Future[Outcome]:
+        """Return the future of this call's outcome.
 
-        A call that is cancelled before its batch starts is not made at all.
+        It raises StorageError when the storage takes too long, as this method does when
+        too many wait. A call that is cancelled before its batch starts is not made.
         """
-        return await self._lane().board(call)
+        return self._lane().board(call)
 
     def close(self) -> None:
         """Let the thread go. The next call starts another."""
@@ -75,19 +76,17 @@ class GroupCommit(Generic[Call, Outcome]):
         run on another's, so there each request has a lane, and a batch is what one
         request does at once. A realtime server has no such contexts: all share a lane.
         """
-        loop = asyncio.get_running_loop()
-        lanes: WeakKeyDictionary[Any, WeakKeyDictionary[Any, _Lane[Call, Outcome]]]
-        lanes = self._local.__dict__.setdefault("lanes", WeakKeyDictionary())
-        if loop not in lanes:
-            for other in [other for other in lanes if other.is_closed()]:
-                del lanes[other]
-            lanes[loop] = WeakKeyDictionary()
-        scope: object = loop
+        loop, local = asyncio.get_running_loop(), self._local
+        if local.loop is not loop:
+            local.loop = loop
+            local.shared = _Lane(self._start)
+            local.by_request = WeakKeyDictionary()
+        request = None
         if self._thread_sensitive:
-            scope = SyncToAsync.thread_sensitive_context.get(None) or loop
-        if scope not in lanes[loop]:
-            lanes[loop][scope] = _Lane(self._start)
-        return lanes[loop][scope]
+            request = SyncToAsync.thread_sensitive_context.get(None)
+        if request is None:
+            return local.shared
+        return local.by_request.setdefault(request, _Lane(self._start))
 
     def _start(self, calls: list[Call]) -> asyncio.Future[list[Outcome | Exception]]:
         if self._thread_sensitive:
@@ -98,6 +97,14 @@ class GroupCommit(Generic[Call, Outcome]):
             self._executor_pid = os.getpid()
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(self._executor, self._commit, calls)
+
+
+class _Local(threading.local, Generic[Call, Outcome]):
+    """The lanes of the event loop that this thread runs; it runs one at a time."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+    shared: _Lane[Call, Outcome]
+    by_request: WeakKeyDictionary[Any, _Lane[Call, Outcome]]
 
 
 class _Lane(Generic[Call, Outcome]):

@@ -28,6 +28,15 @@ _MAX_SAFE_INTEGER: Final = 2**53 - 1
 """The largest integer that JavaScript's numbers hold exactly (RFC 8259, section 6)."""
 
 
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+# json.dumps() and json.loads() with options make these anew for each call.
+_JSON_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_JSON_DECODER: Final = json.JSONDecoder(parse_constant=_refuse)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Ticket:
     """A ticket: the secret that is shown once, and what it says about the user.
@@ -134,7 +143,7 @@ def encode(
         fields["aud"] = audience
     fields |= {name: claim for name, claim in claims.items() if name not in fields}
     try:
-        data = json.dumps(fields, separators=(",", ":"), allow_nan=False)
+        data = _JSON_ENCODER.encode(fields)
     except (TypeError, ValueError, RecursionError) as exc:
         raise InvalidClaims(f"Claims must be JSON: {exc}") from exc
     if len(data) > MAX_DATA:
@@ -149,7 +158,7 @@ def decode(data: str, *, value: str, audience: str) -> Ticket:
     is another audience's: someone else wrote it.
     """
     try:
-        claims = json.loads(data, parse_constant=_refuse) if data.isascii() else None
+        claims = _JSON_DECODER.decode(data) if data.isascii() else None
     except (ValueError, RecursionError):
         claims = None
     if not isinstance(claims, dict) or len(data) > MAX_DATA:
@@ -183,7 +192,3 @@ def _portable(user_id: int | str) -> int | str:
     if isinstance(user_id, int) and abs(user_id) > _MAX_SAFE_INTEGER:
         return str(user_id)
     return user_id
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")

@@ -1,0 +1,390 @@
+"""manage.py check: every finding, for the mistake that it is about."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from django.core import checks
+from django.core.checks import CheckMessage, run_checks
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.db import connection, connections
+
+from realtime_ticket.backends import _database_checks
+from realtime_ticket.backends.database import DatabaseBackend
+from tests import servers
+from tests.helpers import hide_package
+
+BACKENDS = "realtime_ticket.backends."
+REDIS = f"{BACKENDS}redis.RedisBackend"
+MEMCACHED = f"{BACKENDS}memcached.MemcachedBackend"
+CACHE = f"{BACKENDS}cache.CacheBackend"
+DATABASE = f"{BACKENDS}database.DatabaseBackend"
+LOCMEM = f"{BACKENDS}locmem.LocMemBackend"
+CACHES = "django.core.cache.backends."
+MIDDLEWARE = "realtime_ticket.middleware.RealtimeTicketMiddleware"
+PROCESSOR = "realtime_ticket.context_processors.realtime_ticket"
+REDIS_PATIENCE = {"socket_timeout": 1, "socket_connect_timeout": 1, "retry": None}
+
+
+def findings(databases: list[str] | None = None) -> list[CheckMessage]:
+    """Return what the checks of this package say, each with a hint."""
+    messages = [
+        message
+        for message in run_checks(databases=databases)
+        if str(message.id).startswith("realtime_ticket.")
+    ]
+    for message in messages:
+        assert message.hint, f"{message.id} has no hint"
+        is_error = str(message.id).startswith("realtime_ticket.E")
+        assert message.level == (checks.ERROR if is_error else checks.WARNING)
+    return messages
+
+
+def check_ids(databases: list[str] | None = None) -> list[str]:
+    """Return the ids of the findings, without the name of the package."""
+    return sorted(str(m.id).partition(".")[2] for m in findings(databases))
+
+
+@pytest.fixture(autouse=True)
+def configure(settings: Any) -> Any:
+    """Begin with a project that is right, and return a function to spoil it."""
+
+    def configure(**values: Any) -> None:
+        for name, value in values.items():
+            setattr(settings, f"REALTIME_TICKET_{name}", value)
+
+    configure(BACKEND=REDIS)
+    return configure
+
+
+class TestACleanProject:
+    def test_has_no_findings(self) -> None:
+        """Nor does one without any setting of ours."""
+        assert check_ids() == []
+
+    def test_on_defaults(self, settings: Any) -> None:
+        """The defaults are fine."""
+        del settings.REALTIME_TICKET_BACKEND
+        assert check_ids() == []
+
+    @pytest.mark.parametrize(
+        ("backend", "alias"),
+        [(MEMCACHED, None), (CACHE, "redis"), (CACHE, "memcached"), (CACHE, "file"),
+         (CACHE, "django-redis"), (CACHE, "database"), (DATABASE, None)],
+    )  # fmt: skip
+    def test_on_any_backend(
+        self, configure: Any, backend: str, alias: str | None
+    ) -> None:
+        """Well configured, no storage that is shared draws a remark."""
+        configure(BACKEND=backend, CACHE=alias or "default")
+        assert check_ids() == []
+
+    def test_with_every_setting(self, configure: Any) -> None:
+        """All settings at once, each with a good value."""
+        configure(EXPIRE=120, PREFIX="x", HASH_KEYS=True, AUDIENCES=["a"], REDIS={},
+                  MEMCACHED={}, CACHE="default", DATABASE="default", OPTIONS={},
+                  CLAIMS="tests.test_conf.add_claims")  # fmt: skip
+        assert check_ids() == []
+
+    def test_is_part_of_check_deploy_and_of_tags(self) -> None:
+        """The checks belong to the tag security, so they can be run alone."""
+        call_command("check", "--tag", "security", verbosity=0)
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("values", "ids"),
+        [
+            ({"BACKEND": "nothing.Here"}, ["E001"]),
+            ({"BACKEND": "json.dumps"}, ["E002"]),
+            ({"EXPIRE": 0}, ["E003"]),
+            ({"EXPIRE": "10"}, ["E003"]),
+            ({"REDIS": {"hots": "x"}}, ["E005"]),
+            ({"OPTIONS": 7}, ["E005"]),
+            ({"PREFIX": "a:"}, ["E006"]),
+            ({"AUDIENCES": "chat"}, ["E007"]),
+            ({"CLAIMS": "nothing.here"}, ["E008"]),
+            ({"HASH_KEYS": "yes"}, ["E009"]),
+            ({"BACKEND": CACHE, "CACHE": "nothing"}, ["E010"]),
+            ({"BACKEND": DATABASE, "DATABASE": "nothing"}, ["E010"]),
+            ({"BACKEND": LOCMEM}, ["W001"]),
+            ({"EXPIRE": 121}, ["W002"]),
+            ({"EXPIRY": 10}, ["W011"]),
+            ({"REDIS_URL": "redis://x", "TTL": 1}, ["W011", "W011"]),
+            ({"EXPIRE": 0, "PREFIX": "", "CLAIMS": 7}, ["E003", "E006", "E008"]),
+        ],
+        ids=ascii,
+    )
+    def test_findings(
+        self, configure: Any, values: dict[str, Any], ids: list[str]
+    ) -> None:
+        """Each mistake is found once, and mistakes hide no others."""
+        configure(**values)
+        assert check_ids() == ids
+
+    @pytest.mark.parametrize(
+        ("package", "backend"), [("redis", REDIS), ("pymemcache", MEMCACHED)]
+    )
+    def test_a_driver_that_is_missing(
+        self,
+        configure: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        package: str,
+        backend: str,
+    ) -> None:
+        """E004 says what to install."""
+        configure(BACKEND=backend)
+        hide_package(monkeypatch, package, backend.rpartition(".")[0])
+        (finding,) = findings()
+        assert finding.id == "realtime_ticket.E004"
+        assert "pip install" in str(finding.hint)
+
+    def test_errors_stop_the_command(self, configure: Any) -> None:
+        """manage.py check fails for an error and says how to mend it."""
+        configure(EXPIRE=0)
+        with pytest.raises(SystemCheckError, match=r"realtime_ticket\.E003"):
+            call_command("check")
+
+    def test_a_typo_is_named(self, configure: Any) -> None:
+        """W011 names the setting that does not exist, and those that do."""
+        configure(EXPIRES=10)
+        (finding,) = findings()
+        assert "REALTIME_TICKET_EXPIRES " in finding.msg
+        assert "REALTIME_TICKET_EXPIRE," in str(finding.hint)
+
+    def test_memory_is_fine_for_development(
+        self, configure: Any, settings: Any
+    ) -> None:
+        """With DEBUG a storage in one process draws no warning."""
+        settings.DEBUG = True
+        for values in ({"BACKEND": LOCMEM}, {"BACKEND": CACHE}):
+            configure(**values)
+            assert check_ids() == []
+
+
+class TestTemplateVariable:
+    @pytest.mark.parametrize(
+        ("middleware", "processor", "ids"),
+        [
+            (None, False, []),
+            (MIDDLEWARE, True, []),
+            ("realtime_ticket.RealtimeTicketMiddleware", True, []),
+            (MIDDLEWARE, False, ["W008"]),
+            ("realtime_ticket.RealtimeTicketMiddleware", False, ["W008"]),
+            (None, True, ["W009"]),
+        ],
+    )
+    def test_is_set_up_whole_or_not_at_all(
+        self, settings: Any, middleware: str | None, processor: bool, ids: list[str]
+    ) -> None:
+        """For the whole site it takes both the middleware and the processor."""
+        if middleware:
+            settings.MIDDLEWARE = [*settings.MIDDLEWARE, middleware]
+        templates = copy.deepcopy(settings.TEMPLATES)
+        if processor:
+            templates[0]["OPTIONS"]["context_processors"] = [PROCESSOR]
+        settings.TEMPLATES = [
+            {"BACKEND": "django.template.backends.django.DjangoTemplates", "NAME": "x"},
+            *templates,
+        ]
+        assert check_ids() == ids
+
+
+class TestCache:
+    @pytest.fixture(autouse=True)
+    def _cache(self, configure: Any) -> None:
+        configure(BACKEND=CACHE, CACHE="tickets")
+
+    @pytest.mark.parametrize(
+        ("backend", "options", "ids"),
+        [
+            ("locmem.LocMemCache", {"MAX_ENTRIES": 1000}, ["W001"]),
+            ("locmem.LocMemCache", {}, ["W001", "W003"]),
+            ("dummy.DummyCache", {}, ["W010"]),
+            ("filebased.FileBasedCache", {}, ["W003"]),
+            ("filebased.FileBasedCache", {"MAX_ENTRIES": 301}, []),
+            ("db.DatabaseCache", {}, ["W003"]),
+            ("db.DatabaseCache", {"MAX_ENTRIES": 100_000}, []),
+            ("redis.RedisCache", {}, ["W004"]),
+            ("redis.RedisCache", {"socket_timeout": 1}, ["W004"]),
+            ("redis.RedisCache", REDIS_PATIENCE, []),
+            ("memcached.PyMemcacheCache", {}, ["W004"]),
+            ("memcached.PyMemcacheCache", {"timeout": 1}, ["W004"]),
+            ("memcached.PyMemcacheCache", {"timeout": 1, "connect_timeout": 1}, []),
+            ("memcached.PyMemcacheCache",
+             {"timeout": 1, "connect_timeout": 1, "ignore_exc": True}, ["E011"]),
+            ("memcached.PyMemcacheCache", {"ignore_exc": True}, ["E011", "W004"]),
+        ],
+        ids=lambda value: ascii(value)[:60],
+    )  # fmt: skip
+    def test_findings(
+        self, settings: Any, backend: str, options: dict[str, Any], ids: list[str]
+    ) -> None:
+        """What makes a cache unfit, or only fit with care, is found."""
+        settings.CACHES = settings.CACHES | {
+            "tickets": {
+                "BACKEND": f"{CACHES}{backend}",
+                "LOCATION": "tickets",
+                "OPTIONS": options,
+            }
+        }
+        assert check_ids() == ids
+
+    @pytest.mark.parametrize(
+        ("options", "ids"),
+        [
+            ({}, ["W004"]),
+            ({"SOCKET_TIMEOUT": 1, "SOCKET_CONNECT_TIMEOUT": 1}, ["W004"]),
+            ({"CONNECTION_POOL_KWARGS": REDIS_PATIENCE}, []),
+            (
+                {
+                    "SOCKET_TIMEOUT": 1,
+                    "SOCKET_CONNECT_TIMEOUT": 1,
+                    "CONNECTION_POOL_KWARGS": {"retry": None},
+                },
+                [],
+            ),
+            (
+                {"IGNORE_EXCEPTIONS": True, "CONNECTION_POOL_KWARGS": REDIS_PATIENCE},
+                ["E011"],
+            ),
+        ],
+        ids=ascii,
+    )
+    def test_django_redis(
+        self, settings: Any, options: dict[str, Any], ids: list[str]
+    ) -> None:
+        """django-redis spells its options in its own ways, and can hide errors."""
+        pytest.importorskip("django_redis")
+        settings.CACHES = settings.CACHES | {
+            "tickets": {
+                "BACKEND": "django_redis.cache.RedisCache",
+                "LOCATION": "redis://localhost",
+                "OPTIONS": options,
+            }
+        }
+        assert check_ids() == ids
+
+    def test_django_redis_can_hide_errors_everywhere(self, settings: Any) -> None:
+        """Its global setting counts as well."""
+        pytest.importorskip("django_redis")
+        settings.DJANGO_REDIS_IGNORE_EXCEPTIONS = True
+        settings.CACHES = settings.CACHES | {
+            "tickets": {
+                "BACKEND": "django_redis.cache.RedisCache",
+                "LOCATION": "redis://localhost",
+                "OPTIONS": {"CONNECTION_POOL_KWARGS": REDIS_PATIENCE},
+            }
+        }
+        assert check_ids() == ["E011"]
+
+    def test_ask_no_server(self, settings: Any) -> None:
+        """A cache that is down can be checked."""
+        settings.CACHES = settings.CACHES | {
+            "tickets": {
+                "BACKEND": f"{CACHES}redis.RedisCache",
+                "LOCATION": "redis://127.0.0.1:1",
+                "OPTIONS": REDIS_PATIENCE,
+            }
+        }
+        assert check_ids() == []
+
+
+class TestDatabase:
+    @pytest.fixture(autouse=True)
+    def _database(self, configure: Any) -> None:
+        configure(BACKEND=DATABASE)
+
+    @pytest.fixture
+    def of_default(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """Return a function that changes the settings of the default connection."""
+
+        def change(**values: Any) -> None:
+            for name, value in values.items():
+                monkeypatch.setitem(connection.settings_dict, name, value)
+
+        return change
+
+    def test_atomic_requests(self, of_default: Any) -> None:
+        """W007: a view in a transaction cannot consume."""
+        of_default(ATOMIC_REQUESTS=True)
+        assert check_ids() == ["W007"]
+
+    @pytest.mark.parametrize(
+        ("options", "ids"),
+        [
+            ({}, ["W006"]),
+            ({"transaction_mode": "IMMEDIATE"}, ["W006"]),
+            ({"init_command": "PRAGMA journal_mode=WAL"}, ["W006"]),
+            ({"transaction_mode": "DEFERRED", "init_command": "x=wal"}, ["W006"]),
+            ({"transaction_mode": None, "init_command": "x=wal"}, ["W006"]),
+            ({"transaction_mode": "immediate", "init_command": "x=wal"}, []),
+        ],
+        ids=ascii,
+    )
+    def test_sqlite_without_its_log(
+        self, of_default: Any, options: dict[str, Any], ids: list[str]
+    ) -> None:
+        """W006: racing writers need the write-ahead log and immediate transactions."""
+        of_default(OPTIONS=options)
+        assert check_ids() == ids
+
+    def test_sqlite_in_memory(
+        self, of_default: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A database in memory, as most test suites use, needs neither."""
+        of_default(OPTIONS={})
+        monkeypatch.setattr(connection, "is_in_memory_db", lambda: True)
+        assert check_ids() == []
+
+    def test_a_vendor_without_statements(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """E012: Oracle, for instance."""
+        monkeypatch.setattr(connection, "vendor", "oracle")
+        (message,) = DatabaseBackend().check()
+        assert message.id == "realtime_ticket.E012"
+        assert "'oracle'" in message.msg and message.hint
+
+    def test_an_old_sqlite(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """E012: RETURNING came with SQLite 3.35."""
+
+        class Old:
+            sqlite_version_info = (3, 34, 1)
+
+        monkeypatch.setattr(connection, "Database", Old)
+        (finding,) = findings()
+        assert finding.id == "realtime_ticket.E012"
+        assert "SQLite is 3.34.1" in finding.msg
+        monkeypatch.setattr(_database_checks, "_SQLITE_RETURNING", (3, 34))
+        assert check_ids() == []
+
+    @pytest.mark.django_db
+    def test_a_table_that_is_missing(self) -> None:
+        """W005, and only when the command may query the database."""
+        assert check_ids(["default"]) == []
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE realtime_ticket RENAME TO elsewhere")
+        assert check_ids() == []
+        assert check_ids(["default"]) == ["W005"]
+
+    def test_without_permission_nothing_is_asked(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A plain check runs no query: the database may be down."""
+
+        def refused(*args: object) -> None:
+            raise AssertionError("connected")
+
+        monkeypatch.setattr(connection, "ensure_connection", refused)
+        assert check_ids() == []
+
+    @pytest.mark.parametrize("alias", ["postgresql", "mariadb"])
+    def test_other_databases(self, configure: Any, alias: str) -> None:
+        """What SQLite needs is no matter for others."""
+        if reason := servers.missing(alias):
+            pytest.skip(reason)
+        configure(DATABASE=alias)
+        assert connections[alias].vendor != "sqlite"
+        assert check_ids() == []

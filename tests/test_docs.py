@@ -1,0 +1,1038 @@
+"""The documentation is true: its code runs, and its facts are those of the package."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import http.cookiejar
+import importlib
+import importlib.util
+import inspect
+import json
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tomllib
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import global_settings
+from django.core import checks as django_checks
+from django.core.management import get_commands, load_command_class
+from django.db import connections
+from django.template import engines
+from django.test import override_settings
+
+import realtime_ticket
+from realtime_ticket import (
+    InvalidTicket,
+    TicketService,
+    batching,
+    checks,
+    conf,
+    signals,
+    tickets,
+    views,
+)
+from realtime_ticket.backends._database_checks import check_database
+from realtime_ticket.backends.redis import RedisBackend
+from tests import servers
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = {page.name: page for page in [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]}
+PACKAGE = ROOT / "realtime_ticket"
+
+BUILT = {"README.md", "tutorial.md"}
+"""Pages whose named files make up a project that is run, and not block by block."""
+
+DIRECTIVES = {"{include}", "{toctree}"}
+LANGUAGES = {"python", "html", "json", "js", "console", "sh", "text"} | DIRECTIVES
+
+BASE_SETTINGS = """\
+SECRET_KEY = "for tests only, and long enough that no check complains of its length"
+ALLOWED_HOSTS = ["localhost"]
+ROOT_URLCONF = "tests.urls"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes"]
+MIDDLEWARE = []
+TEMPLATES = []
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+        "LOCATION": "cache",
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    }
+}
+"""
+BASE_SETTINGS_END = """
+ROOT_URLCONF = "tests.urls"
+def _ours(names):
+    ours = ("django.", "realtime_ticket")
+    return [name for name in names if name is not ... and name.startswith(ours)]
+INSTALLED_APPS = _ours(INSTALLED_APPS)
+MIDDLEWARE = _ours(MIDDLEWARE)
+for app in ("contenttypes", "auth"):
+    if f"django.contrib.{app}" not in INSTALLED_APPS:
+        INSTALLED_APPS.insert(0, f"django.contrib.{app}")
+if "realtime_ticket" not in INSTALLED_APPS:
+    INSTALLED_APPS.append("realtime_ticket")
+"""
+DJANGO_SETTINGS = {name for name in dir(global_settings) if name.isupper()}
+DJANGO_SETTINGS |= {"BASE_DIR", "ROOT_URLCONF", "WSGI_APPLICATION"}
+
+_FENCE = re.compile(r"^```([^\s`]*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_FILE_NAME = re.compile(
+    r"(?:#|//|\{#|<!--) ([\w./-]+\.(?:py|html|js|mjs))(?:: .+)?(?: #\}| -->)?$"
+)
+
+
+@dataclass(frozen=True)
+class Fence:
+    page: str
+    line: int
+    language: str
+    text: str
+
+    @property
+    def file(self) -> str:
+        """The file that the first comment line names, or nothing."""
+        match = _FILE_NAME.match(self.text.partition("\n")[0])
+        return match[1] if match else ""
+
+    @property
+    def assigned(self) -> list[str]:
+        """The names that the top level assigns to."""
+        names = []
+        for statement in ast.parse(self.text).body:
+            if isinstance(statement, ast.Assign):
+                targets = statement.targets
+            elif isinstance(statement, (ast.AugAssign, ast.AnnAssign)):
+                targets = [statement.target]
+            else:
+                continue
+            names += [target.id for target in targets if isinstance(target, ast.Name)]
+        return names
+
+    @property
+    def is_settings(self) -> bool:
+        """Whether this belongs in a settings module, by its name or by its looks."""
+        if self.file:
+            return Path(self.file).name == "settings.py"
+        names = self.assigned
+        plain = (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Import, ast.ImportFrom)
+        return (
+            bool(names)
+            and all(name in DJANGO_SETTINGS or _is_ours(name) for name in names)
+            and all(isinstance(node, plain) for node in ast.parse(self.text).body)
+        )
+
+    def run(self, namespace: dict[str, Any], text: str = "") -> None:
+        """Execute it. A traceback shows the line of the page."""
+        code = "\n" * self.line + (text or self.text)
+        exec(compile(code, str(PAGES[self.page]), "exec"), namespace)
+
+    def write(self, folder: Path, ports: Mapping[str, int] | None = None) -> Path:
+        text = self.text
+        for port, free_port in (ports or {}).items():
+            text = text.replace(port, str(free_port))
+        path = folder / self.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith("REALTIME_TICKET_")
+
+
+def _read(page: str) -> str:
+    return PAGES[page].read_text("utf-8")
+
+
+def _fences_of(page: str) -> list[Fence]:
+    text = _read(page)
+    return [
+        Fence(page, text.count("\n", 0, match.start()) + 1, match[1], match[2])
+        for match in _FENCE.finditer(text)
+    ]
+
+
+FENCES = {page: _fences_of(page) for page in PAGES}
+
+
+def _python() -> list[Fence]:
+    return [
+        fence
+        for fences in FENCES.values()
+        for fence in fences
+        if fence.language == "python"
+    ]
+
+
+def each(*languages: str, where: Callable[[Fence], bool] = lambda fence: True) -> Any:
+    """Parametrize a test with the fences of these languages."""
+    found = [
+        pytest.param(fence, id=f"{page}:{fence.line}")
+        for page, fences in FENCES.items()
+        for fence in fences
+        if fence.language in languages and where(fence)
+    ]
+    return pytest.mark.parametrize("fence", found)
+
+
+# The code in the pages
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_fence_has_a_language_that_is_tested(page: str) -> None:
+    """A block that no test here knows is a block that nobody tests."""
+    assert {fence.language for fence in FENCES[page]} <= LANGUAGES
+    marks = re.findall(r"^ *(?:```|~~~)", _read(page), re.MULTILINE)
+    assert marks == ["```"] * (2 * len(FENCES[page])), "indented, or not closed"
+
+
+def test_the_documentation_has_code_of_every_kind() -> None:
+    """Guards the tests below against finding nothing to do."""
+    languages = {fence.language for fences in FENCES.values() for fence in fences}
+    assert languages >= {"python", "html", "json", "js", "console"}
+    assert sum(fence.is_settings for fence in _python()) > 10
+
+
+@pytest.mark.parametrize("page", {fence.page: None for fence in _python()})
+def test_python_runs(page: str, project: Path) -> None:
+    """All Python of a page but the settings, in order and in one namespace.
+
+    Files of a page that makes up a project are compiled here, and run in it.
+    """
+    namespace = _run_page(page, project)
+    run = [
+        fence
+        for fence in FENCES[page]
+        if fence.language == "python"
+        and not fence.is_settings
+        and not (page in BUILT and fence.file)
+    ]
+    defined = {
+        node.name
+        for fence in run
+        for node in ast.parse(fence.text).body
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+    }
+    assert defined <= namespace.keys()
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where files of pages go, on the import path until the test ends."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    modules = set(sys.modules)
+    all_signals = [
+        signals.ticket_issued,
+        signals.ticket_consumed,
+        signals.ticket_rejected,
+    ]
+    receivers = [list(signal.receivers) for signal in all_signals]
+    yield tmp_path
+    for signal, before in zip(all_signals, receivers, strict=True):
+        signal.receivers = before
+        signal.sender_receivers_cache.clear()
+    for name in set(sys.modules) - modules:
+        file = getattr(sys.modules[name], "__file__", None) or ""
+        if file.startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def _run_page(page: str, folder: Path) -> dict[str, Any]:
+    namespace: dict[str, Any] = {"__name__": "docs"}
+    fences = [fence for fence in FENCES[page] if fence.language == "python"]
+    for fence in fences:
+        if fence.file:
+            fence.write(folder)
+    for fence in fences:
+        if fence.is_settings:
+            continue
+        if page in BUILT and fence.file:
+            _check_names(fence)
+        else:
+            fence.run(namespace, _on_private_redis(fence.text))
+    return namespace
+
+
+def _on_private_redis(text: str) -> str:
+    """Return the code with the Redis of these tests in the place of localhost's."""
+    return text.replace('host="localhost"', f'unix_socket_path="{servers.REDIS}"')
+
+
+def _check_names(fence: Fence) -> None:
+    """Compile the file, and find all that it imports from this package."""
+    tree = ast.parse(fence.text)
+    compile(tree, fence.file, "exec")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(
+            "realtime_ticket"
+        ):
+            module = importlib.import_module(str(node.module))
+            for alias in node.names:
+                submodule = f"{module.__name__}.{alias.name}"
+                if not hasattr(module, alias.name):
+                    assert importlib.util.find_spec(submodule), submodule
+
+
+@each("python", where=lambda fence: fence.is_settings)
+def test_settings_pass_the_system_checks(fence: Fence, tmp_path: Path) -> None:
+    """Settings blocks hold settings, and manage.py check finds nothing wrong."""
+    known = DJANGO_SETTINGS | {f"REALTIME_TICKET_{name}" for name in conf.DEFAULTS}
+    assert set(fence.assigned) <= known
+    for other in FENCES[fence.page]:
+        if other.language == "python" and other.file and not other.is_settings:
+            other.write(tmp_path)
+    (tmp_path / "settings_of_docs.py").write_text(
+        BASE_SETTINGS + fence.text + BASE_SETTINGS_END
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "django", "check"],
+        env=_environment(tmp_path, DJANGO_SETTINGS_MODULE="settings_of_docs"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    found = set(re.findall(r"realtime_ticket\.[EW]\d+", result.stderr))
+    if "LocMemBackend" in fence.text:
+        found -= {"realtime_ticket.W001"}  # the block is about that
+    assert result.returncode == 0 and not found, result.stderr
+
+
+def _environment(folder: Path, **variables: str) -> dict[str, str]:
+    environment = dict(os.environ)
+    environment.pop("DJANGO_SETTINGS_MODULE", None)
+    path = os.pathsep.join([str(folder), str(ROOT)])
+    return environment | {"PYTHONPATH": path} | variables
+
+
+@each("html")
+def test_html_compiles_as_a_template(fence: Fence) -> None:
+    template = engines["django"].from_string(fence.text)
+    assert template.template.nodelist
+
+
+@each("html", where=lambda fence: "<script" in fence.text)
+def test_scripts_in_html_parse(fence: Fence, tmp_path: Path) -> None:
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", fence.text, re.DOTALL)
+    assert scripts
+    for script in scripts:
+        _check_js(script, tmp_path)
+
+
+@each("json")
+def test_json_parses(fence: Fence) -> None:
+    assert isinstance(json.loads(fence.text), (dict, list))
+
+
+@each("js")
+def test_js_parses(fence: Fence, tmp_path: Path) -> None:
+    _check_js(fence.text, tmp_path)
+
+
+def _check_js(text: str, folder: Path) -> None:
+    path = folder / "script.mjs"
+    path.write_text(text)
+    _node("--check", path)
+
+
+def _node(*arguments: str | Path) -> str:
+    """Run Node.js and return what it prints. Skip the test when there is none."""
+    node = servers.find("node")
+    if node is None:
+        if servers.REQUIRED:
+            pytest.fail("node is not installed", pytrace=False)
+        pytest.skip("node is not installed")
+    result = subprocess.run(
+        [node, *map(str, arguments)], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+# Commands
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+PACKAGES = {
+    "django-realtime-ticket": set(PYPROJECT["project"]["optional-dependencies"]),
+    "websockets": set(),
+}
+"""What the pages install, and its extras."""
+
+
+@each("console", "sh")
+def test_commands_exist(fence: Fence) -> None:
+    """Pages name only commands, options and files that there are."""
+    lines = fence.text.splitlines()
+    if lines[0].startswith("$ "):  # and what has no prompt is what the command prints
+        commands = [line[2:] for line in lines if line.startswith("$ ")]
+    else:
+        commands = [line for line in lines if line and not line.startswith("#")]
+    assert commands
+    for command in commands:
+        _check_command(shlex.split(command), fence.page)
+
+
+def _check_command(words: list[str], page: str) -> None:
+    match words:
+        case ["python", "-m", "venv", ".venv"] | [".", ".venv/bin/activate"]:
+            pass
+        case ["pip", "install", *requirements] | [
+            "python",
+            "-m",
+            "pip",
+            "install",
+            *requirements,
+        ]:
+            for requirement in requirements:
+                parts = re.fullmatch(r"([\w-]+)(?:\[([\w,-]+)\])?", requirement)
+                assert parts, requirement
+                extras = set(parts[2].split(",")) if parts[2] else set()
+                assert extras <= PACKAGES[parts[1]], requirement
+        case ["python", "manage.py", name, *arguments]:
+            _check_management_command(name, arguments)
+        case ["python", "-m", "pytest", *files]:
+            assert all(_exists(file, page) for file in files)
+        case ["python", "-m", "unittest", module]:
+            assert _exists(f"{module}.py", page)
+        case ["python" | "node", file, *files]:
+            assert _exists(file, page)
+            assert all(_exists(file.removeprefix("./"), page) for file in files)
+        case ["make", target]:
+            makefile = (ROOT / "Makefile").read_text("utf-8")
+            assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE)
+        case _:
+            raise AssertionError(f"an unknown command: {shlex.join(words)}")
+
+
+def _check_management_command(name: str, arguments: list[str]) -> None:
+    app = get_commands()[name]
+    command = load_command_class(app, name) if isinstance(app, str) else app
+    known = command.create_parser("manage.py", name)._option_string_actions
+    options = [word.partition("=")[0] for word in arguments if word.startswith("-")]
+    assert set(options) <= set(known)
+
+
+def _exists(file: str, page: str) -> bool:
+    named = {fence.file for fence in FENCES[page]}
+    return file in named or (DOCS / file).is_file() or (ROOT / file).is_file()
+
+
+def test_commands_that_do_not_exist_are_found() -> None:
+    for command in (
+        "python manage.py ticket_polish",
+        "python manage.py migrate --no-such-option",
+        "python nowhere.py",
+        "pip install 'django-realtime-ticket[nonsense]'",
+        "curl localhost",
+    ):
+        with pytest.raises((AssertionError, KeyError)):
+            _check_command(shlex.split(command), "tutorial.md")
+
+
+# Facts
+
+
+def test_settings_are_complete_and_their_defaults_true() -> None:
+    found = re.findall(
+        r"^## REALTIME_TICKET_(\w+)\n\nDefault: `(.*)`$",
+        _read("settings.md"),
+        re.MULTILINE,
+    )
+    assert {name: ast.literal_eval(default) for name, default in found} == conf.DEFAULTS
+
+
+def test_settings_in_the_readme_are_complete_and_their_defaults_true() -> None:
+    found = re.findall(
+        r"^\| `REALTIME_TICKET_(\w+)` \| `(.*?)` \|", _read("README.md"), re.MULTILINE
+    )
+    assert {name: ast.literal_eval(default) for name, default in found} == conf.DEFAULTS
+
+
+def test_every_setting_says_what_a_wrong_value_gives() -> None:
+    sections = re.split(r"^## REALTIME_TICKET_", _read("settings.md"), flags=re.M)[1:]
+    assert len(sections) == len(conf.DEFAULTS)
+    for section in sections:
+        assert re.search(r"^Wrong value: `realtime_ticket\.E\d{3}`", section, re.M)
+        assert "```python" in section
+
+
+def test_bounds_are_those_of_the_code() -> None:
+    text = _read("async-and-threads.md")
+    assert f"| `MAX_BATCH` | {batching.MAX_BATCH:,} calls |" in text
+    assert f"| `MAX_WAITING` | {batching.MAX_WAITING:,} calls in a lane |" in text
+    assert f"| `MAX_WAIT` | {batching.MAX_WAIT:g} seconds until" in text
+
+
+def test_statuses_are_those_of_the_endpoint() -> None:
+    documented = re.findall(r"^\| (\d{3}) \|", _read("python-api.md"), re.MULTILINE)
+    refusals = {status for status, _ in views._REFUSALS.values()}
+    assert set(map(int, documented)) == {200, 403, 405} | refusals
+
+
+def test_public_names_are_documented() -> None:
+    text = _read("python-api.md")
+    undocumented = {
+        name
+        for name in realtime_ticket.__all__
+        if not re.search(rf"`{name}\b", text) and f"## {name}" not in text
+    }
+    assert undocumented == set()
+
+
+_SIGNATURE = re.compile(r"^### `([\w.]+)(\(.*\))`$", re.MULTILINE)
+
+
+SIGNATURES = _SIGNATURE.findall(_read("python-api.md"))
+
+
+@pytest.mark.parametrize(("name", "signature"), SIGNATURES)
+def test_signatures_are_those_of_the_code(name: str, signature: str) -> None:
+    path, _, last = name.rpartition(".")
+    if path.startswith("backends."):
+        found: Any = getattr(importlib.import_module(f"realtime_ticket.{path}"), last)
+    else:
+        owner = getattr(realtime_ticket, path) if path else realtime_ticket
+        found = getattr(owner, last)
+    actual = inspect.signature(found)
+    parameters = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in actual.parameters.values()
+        if parameter.name != "self"
+    ]
+    bare = inspect.Signature(parameters)
+    assert _dump(signature) == _dump(str(bare))
+
+
+def _dump(signature: str) -> str:
+    return ast.dump(ast.parse(f"def f{signature}: pass"))
+
+
+def test_every_method_of_the_service_is_documented() -> None:
+    documented = {
+        name.partition(".")[2]
+        for name, _ in SIGNATURES
+        if name.startswith("TicketService.")
+    }
+    public = {name for name in vars(TicketService) if not name.startswith("_")}
+    assert documented == public
+
+
+# System checks
+
+
+def _documented_checks() -> dict[str, str]:
+    found = re.findall(
+        r"^## realtime_ticket\.([EW]\d{3})\n\n> (.*)\n\nWhy: .*(?:\n.+)*\n\nFix: ",
+        _read("system-checks.md"),
+        re.MULTILINE,
+    )
+    return dict(found)
+
+
+def test_check_ids_are_those_of_the_source() -> None:
+    source = "".join(path.read_text("utf-8") for path in PACKAGE.rglob("*.py"))
+    used = set(re.findall(r'id="(?:realtime_ticket\.)?([EW]\d{3})"', source))
+    assert len(used) > 20
+    assert set(_documented_checks()) == used
+    every_page = "".join(map(_read, PAGES))
+    assert set(re.findall(r"\b[EW]0\d\d\b", every_page)) <= used
+
+
+_CACHE = {"REALTIME_TICKET_BACKEND": "realtime_ticket.backends.cache.CacheBackend"}
+_DJANGO_CACHES = "django.core.cache.backends"
+_PROCESSOR = "realtime_ticket.context_processors.realtime_ticket"
+
+
+def _cache(backend: str, **options: Any) -> dict[str, Any]:
+    return _CACHE | {"CACHES": {"default": {"BACKEND": backend, "OPTIONS": options}}}
+
+
+TRIGGERS: dict[str, dict[str, Any]] = {
+    "E001": {"REALTIME_TICKET_BACKEND": "no.such.Backend"},
+    "E002": {"REALTIME_TICKET_BACKEND": "decimal.Decimal"},
+    "E003": {"REALTIME_TICKET_EXPIRE": 0},
+    "E005": {
+        "REALTIME_TICKET_BACKEND": "realtime_ticket.backends.redis.RedisBackend",
+        "REALTIME_TICKET_REDIS": {"hots": "localhost"},
+    },
+    "E006": {"REALTIME_TICKET_PREFIX": "rt:"},
+    "E007": {"REALTIME_TICKET_AUDIENCES": "chat"},
+    "E008": {"REALTIME_TICKET_CLAIMS": "no.such.function"},
+    "E009": {"REALTIME_TICKET_HASH_KEYS": "yes"},
+    "E010": _CACHE | {"REALTIME_TICKET_CACHE": "nowhere"},
+    "E011": _cache(
+        "django_redis.cache.RedisCache",
+        IGNORE_EXCEPTIONS=True,
+        CONNECTION_POOL_KWARGS={},
+    ),
+    "W001": {
+        "REALTIME_TICKET_BACKEND": "realtime_ticket.backends.locmem.LocMemBackend"
+    },
+    "W002": {"REALTIME_TICKET_EXPIRE": 3600},
+    "W003": _cache(f"{_DJANGO_CACHES}.locmem.LocMemCache"),
+    "W004": _cache(f"{_DJANGO_CACHES}.redis.RedisCache"),
+    "W008": {"MIDDLEWARE": ["realtime_ticket.middleware.RealtimeTicketMiddleware"]},
+    "W009": {
+        "TEMPLATES": [
+            {
+                "BACKEND": "django.template.backends.django.DjangoTemplates",
+                "OPTIONS": {"context_processors": [_PROCESSOR]},
+            }
+        ]
+    },
+    "W010": _cache(f"{_DJANGO_CACHES}.dummy.DummyCache"),
+    "W011": {"REALTIME_TICKET_TIMEOUT": 10},
+}
+
+
+@pytest.mark.parametrize("id", TRIGGERS)
+def test_check_messages_are_as_documented(id: str) -> None:
+    with override_settings(**TRIGGERS[id]):
+        found = [
+            *checks.check_settings(),
+            *checks.check_template_variable(),
+            *checks.check_backend(),
+        ]
+    assert _documented_checks()[id] in _messages(found, id)
+
+
+def test_the_message_about_a_missing_driver_is_as_documented(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = "realtime_ticket.backends.redis"
+    monkeypatch.delitem(sys.modules, path)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with override_settings(REALTIME_TICKET_BACKEND=f"{path}.RedisBackend"):
+        found = checks.check_settings()
+    assert _documented_checks()["E004"] in _messages(found, "E004")
+
+
+def test_messages_about_a_database_are_as_documented(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    documented = _documented_checks()
+    connection: Any = connections["default"]
+    monkeypatch.setattr(connection, "is_in_memory_db", lambda: False)
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", {})
+    monkeypatch.setattr(connection.introspection, "table_names", list)
+    found = check_database("default", may_query=True)
+    for id in ("W005", "W006", "W007"):
+        assert documented[id] in _messages(found, id)
+    monkeypatch.setattr(connection, "vendor", "oracle")
+    found = check_database("default", may_query=True)
+    assert documented["E012"] in _messages(found, "E012")
+
+
+def test_every_check_is_triggered_here() -> None:
+    elsewhere = {"E004", "E012", "W005", "W006", "W007"}
+    assert TRIGGERS.keys() | elsewhere == _documented_checks().keys()
+
+
+def _messages(found: list[django_checks.CheckMessage], id: str) -> list[str]:
+    return [str(check.msg) for check in found if check.id == f"realtime_ticket.{id}"]
+
+
+# The wire format
+
+VECTORS = json.loads((DOCS / "wire-format-vectors.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("vector", VECTORS["tickets"], ids=lambda each: each["name"])
+def test_vectors_are_what_the_package_does(vector: dict[str, Any]) -> None:
+    value, audience, prefix = vector["value"], vector["audience"], vector["prefix"]
+    assert tickets.value_format(prefix).fullmatch(value)
+    key = tickets.storage_key(
+        value, audience, prefix=prefix, hashed=vector["hash_keys"]
+    )
+    assert key == vector["key"]
+    data = tickets.encode(
+        vector["claims"],
+        audience=audience,
+        issued_at=vector["iat"],
+        expires_at=vector["exp"],
+    )
+    assert data == vector["data"]
+    ticket = tickets.decode(data, value=value, audience=audience)
+    assert ticket.claims == vector["claims"]
+    assert (ticket.issued_at, ticket.expires_at) == (vector["iat"], vector["exp"])
+
+
+def test_a_big_id_is_stored_as_the_vector_says() -> None:
+    vector = next(v for v in VECTORS["tickets"] if "would round" in v["name"])
+    claims = vector["claims"] | {"id": int(vector["claims"]["id"])}
+    data = tickets.encode(
+        claims, audience="", issued_at=vector["iat"], expires_at=vector["exp"]
+    )
+    assert data == vector["data"]
+
+
+@pytest.mark.parametrize("value", VECTORS["malformed"], ids=repr)
+def test_malformed_vectors_are_refused(value: Any) -> None:
+    service = TicketService(RedisBackend(unix_socket_path="/nonexistent/socket"))
+    with pytest.raises(InvalidTicket) as caught:
+        service.consume(value)
+    assert caught.value.reason == "malformed"
+
+
+@pytest.mark.parametrize("data", VECTORS["refused"], ids=lambda data: data[:60])
+def test_refused_vectors_are_refused(data: str) -> None:
+    with pytest.raises(InvalidTicket) as caught:
+        tickets.decode(data, value="", audience="")
+    assert caught.value.reason == "mismatch"
+
+
+def test_node_agrees_with_the_vectors(tmp_path: Path) -> None:
+    (reader,) = [f for f in FENCES["wire-format.md"] if f.file == "ticket.mjs"]
+    printed = _node(
+        DOCS / "check-vectors.mjs",
+        DOCS / "wire-format-vectors.json",
+        reader.write(tmp_path),
+    )
+    count = sum(len(VECTORS[name]) for name in ("tickets", "malformed", "refused"))
+    assert printed == f"{count} vectors agree.\n"
+
+
+# Readers, on a real Redis
+
+
+@pytest.fixture
+def issuer() -> Iterator[TicketService]:
+    servers.require("redis")
+    service = TicketService(RedisBackend(unix_socket_path=str(servers.REDIS)))
+    yield service
+    service.close()
+
+
+def _issue(issuer: TicketService, audience: str = "") -> str:
+    return issuer.issue({"id": 7, "username": "ana"}, audience=audience).value
+
+
+def test_the_reader_without_the_package_works(
+    issuer: TicketService, project: Path
+) -> None:
+    page = _run_page("wire-format.md", project)
+    consume, client = page["consume"], page["client"]
+    value = _issue(issuer)
+    assert consume(value)["username"] == "ana"
+    assert consume(value) is None
+    value = _issue(issuer, "chat")
+    assert consume(value) is None
+    assert consume(value, "chat")["id"] == 7
+    client.set("session:1", "secret")
+    assert consume("session:1") is None
+    assert client.getdel("session:1") == b"secret"
+    client.close()
+
+
+def test_the_reader_of_the_migration_works(
+    issuer: TicketService, project: Path
+) -> None:
+    page = _run_page("migrate-from-2012.md", project)
+    value = _issue(issuer)
+    assert page["user_of"](value)["username"] == "ana"
+    assert page["user_of"](value) is None
+    page["client"].close()
+
+
+def test_the_reader_with_the_package_works(
+    issuer: TicketService, project: Path
+) -> None:
+    page = _run_page("choose-a-backend.md", project)
+    value = _issue(issuer)
+    assert asyncio.run(page["log_in"](value)).username == "ana"
+    assert asyncio.run(page["log_in"](value)) == "not valid"
+    page["service"].close()
+
+
+def test_the_reader_of_the_first_page_works(
+    issuer: TicketService, project: Path
+) -> None:
+    page = _run_page("index.md", project)
+    value = _issue(issuer)
+    assert asyncio.run(page["name_of"](value)) == "ana"
+    assert asyncio.run(page["name_of"](value)) is None
+    page["service"].close()
+
+
+# The two functions of the page about exactly once
+
+
+@pytest.mark.parametrize(
+    ("name", "winners"), [("consume_twice", 2), ("consume_once", 1)]
+)
+def test_what_the_page_says_of_racing_callers(
+    name: str, winners: int, project: Path
+) -> None:
+    """Two callers that both read before either deletes."""
+    consume = _run_page("exactly-once.md", project)[name]
+    both_have_read = threading.Barrier(2)
+    kept = {"key": "text"}
+
+    class Cache:
+        def get(self, key: str) -> str | None:
+            text = kept.get(key)
+            both_have_read.wait(30)
+            return text
+
+        def delete(self, key: str) -> bool:
+            return kept.pop(key, None) is not None
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(consume, [Cache()] * 2, ["key"] * 2))
+    assert results.count("text") == winners
+
+
+# The backend of the page about backends
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["-m", "pytest", "-q", "test_directory.py"], r"\b4\d passed"),
+        (["-m", "unittest", "test_directory_unittest"], r"\nOK \(skipped=1\)"),
+    ],
+    ids=["pytest", "unittest"],
+)
+def test_the_example_backend_keeps_the_contract(
+    command: list[str], expected: str, tmp_path: Path
+) -> None:
+    for fence in FENCES["write-a-backend.md"]:
+        if fence.file:
+            fence.write(tmp_path)
+    environment = _environment(tmp_path, TMPDIR=str(tmp_path))
+    result = subprocess.run(
+        [sys.executable, *command],
+        env=environment | {"PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output
+    assert re.search(expected, output), output
+
+
+# The tutorial
+
+
+def test_the_tutorial_ends_as_it_says(tmp_path: Path) -> None:
+    """Build the project, start both processes, and do what the reader does."""
+    from websockets.exceptions import InvalidStatus
+
+    web, realtime = _free_ports()
+    written = set()
+    for fence in FENCES["tutorial.md"]:
+        if fence.file:
+            fence.write(tmp_path, {"8000": web, "8001": realtime})
+            written.add(fence.file)
+    assert "The project has six files." in _read("tutorial.md") and len(written) == 6
+    environment = _environment(tmp_path, DJANGO_SUPERUSER_PASSWORD="a pass phrase")
+
+    def manage(*arguments: str) -> None:
+        result = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert result.returncode == 0, result.stderr
+
+    manage("migrate")
+    manage("check", "--fail-level", "WARNING", "--database", "default")
+    name = ["--username", "ana", "--email", "ana@example.com"]
+    manage("createsuperuser", "--noinput", *name)
+
+    address = f"127.0.0.1:{web}"
+    with (
+        _running("manage.py", "runserver", "--noreload", address, port=web)(
+            environment, tmp_path
+        ),
+        _running("realtime.py", port=realtime)(environment, tmp_path),
+    ):
+        browser = Browser(f"http://{address}")
+        page = browser.get("/")
+        assert page.url.endswith("/login/?next=/")
+        status, answer = browser.post_ticket(page)
+        assert (status, answer["status"]) == (401, "error")
+
+        page = browser.log_in(page, "ana", "a pass phrase")
+        assert "you are ana" in page.text
+        status, answer = browser.post_ticket(page)
+        assert (status, answer["status"], answer["expires_in"]) == (200, "ok", 10)
+        ticket = answer["message"]
+
+        talk = ["Hello, ana.", "ana: hi"]
+        assert _talk(realtime, ticket, browser.origin) == talk
+        for shown in (ticket, "", "nonsense"):
+            with pytest.raises(InvalidStatus) as refused:
+                _talk(realtime, shown, browser.origin)
+            assert refused.value.response.status_code == 401
+
+        status, answer = browser.post_ticket(page)
+        with pytest.raises(InvalidStatus) as refused:
+            _talk(realtime, answer["message"], "http://elsewhere.example")
+        assert refused.value.response.status_code == 403
+        status, answer = browser.post_ticket(page)
+        assert _talk(realtime, answer["message"], browser.origin) == talk
+
+
+def _talk(port: int, ticket: str, origin: str) -> list[str]:
+    from websockets.sync.client import connect
+    from websockets.typing import Origin, Subprotocol
+
+    with connect(
+        f"ws://127.0.0.1:{port}/",
+        subprotocols=[
+            Subprotocol("realtime-ticket.v1"),
+            Subprotocol(f"ticket.{ticket}"),
+        ],
+        origin=Origin(origin),
+        open_timeout=30,
+        proxy=None,
+    ) as connection:
+        assert connection.subprotocol == "realtime-ticket.v1"
+        heard = [str(connection.recv(timeout=30))]
+        connection.send("hi")
+        return [*heard, str(connection.recv(timeout=30))]
+
+
+@dataclass(frozen=True)
+class Page:
+    url: str
+    text: str
+
+    @property
+    def csrf_token(self) -> str:
+        match = re.search(r"\b\w{64}\b", self.text)
+        assert match, self.text
+        return match[0]
+
+
+class Browser:
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+        cookies = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+        no_proxy = urllib.request.ProxyHandler({})
+        self._opener = urllib.request.build_opener(cookies, no_proxy)
+
+    def get(self, path: str, data: dict[str, str] | None = None) -> Page:
+        body = urllib.parse.urlencode(data).encode() if data else None
+        with self._opener.open(self.origin + path, body, timeout=30) as response:
+            return Page(response.url, response.read().decode())
+
+    def log_in(self, page: Page, username: str, password: str) -> Page:
+        data = {"username": username, "password": password}
+        path = page.url.removeprefix(self.origin)
+        return self.get(path, data | {"csrfmiddlewaretoken": page.csrf_token})
+
+    def post_ticket(self, page: Page) -> tuple[int, dict[str, Any]]:
+        request = urllib.request.Request(
+            f"{self.origin}/ticket/",
+            method="POST",
+            headers={"X-CSRFToken": page.csrf_token},
+        )
+        try:
+            with self._opener.open(request, timeout=30) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
+
+def _free_ports() -> tuple[int, int]:
+    home = ("127.0.0.1", 0)
+    with socket.create_server(home) as one, socket.create_server(home) as other:
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+def _running(*words: str, port: int) -> Callable[[dict[str, str], Path], Any]:
+    """Start a Python file, wait for its port, and end it."""
+
+    @contextlib.contextmanager
+    def running(environment: dict[str, str], folder: Path) -> Iterator[None]:
+        log = folder / f"{port}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, *words],
+                env=environment,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            deadline = time.monotonic() + 60
+            while not _listens(port):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.05)
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    return running
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+# The site
+
+
+def test_sphinx_builds_the_site_without_a_warning(tmp_path: Path) -> None:
+    for module in ("sphinx", "myst_parser", "furo", "sphinx_copybutton"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed")
+    result = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", "-b", "html",
+         "-d", tmp_path / "doctrees", DOCS, tmp_path / "html"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    pages = {path.stem for path in (tmp_path / "html").glob("*.html")}
+    assert {page.stem for page in DOCS.glob("*.md")} <= pages
+
+
+def test_the_changelog_page_skips_only_a_title() -> None:
+    """The page includes the file without its first line."""
+    first = (ROOT / "CHANGELOG.md").read_text("utf-8").partition("\n")[0]
+    assert first in ("", "# Changelog")
