@@ -14,6 +14,7 @@ from .exceptions import (
     InvalidClaims,
     InvalidTicket,
     NotAuthenticated,
+    OpenTransaction,
     RealtimeTicketError,
     StorageError,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "InvalidClaims",
     "InvalidTicket",
     "NotAuthenticated",
+    "OpenTransaction",
     "RealtimeTicketError",
     "RealtimeTicketMiddleware",
     "RealtimeTicketView",

@@ -85,7 +85,10 @@ def _wrong_settings() -> Iterator[checks.CheckMessage]:
 
 
 def _unknown_settings() -> Iterator[checks.CheckMessage]:
-    known = {f"REALTIME_TICKET_{name}" for name in conf.DEFAULTS}
+    names = {*conf.DEFAULTS}
+    with suppress(conf.WrongSetting):
+        names.add(conf.backend_class().setting)
+    known = {f"REALTIME_TICKET_{name}" for name in names if name}
     for name in dir(settings):
         if name.startswith("REALTIME_TICKET_") and name not in known:
             yield checks.Warning(

@@ -219,7 +219,7 @@ setting_changed.connect(_reset, dispatch_uid="realtime_ticket")
 
 
 def _read(name: str) -> Any:
-    return getattr(settings, f"REALTIME_TICKET_{name}", DEFAULTS[name])
+    return getattr(settings, f"REALTIME_TICKET_{name}", DEFAULTS.get(name, {}))
 
 
 def _options(name: str, shorthand: str) -> dict[str, Any]:

@@ -38,6 +38,10 @@ class StorageError(RealtimeTicketError):
     """
 
 
+class OpenTransaction(RealtimeTicketError, RuntimeError):
+    """A ticket was to be consumed in a transaction whose rollback would revive it."""
+
+
 class NotAuthenticated(RealtimeTicketError):
     """A ticket was asked for by a request without a logged-in user."""
 

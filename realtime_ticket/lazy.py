@@ -18,7 +18,7 @@ class LazyTicket:
     Django's templates call what is callable, so ``{{ realtime_ticket }}`` is the
     ticket's string, or really None when there is no ticket: nobody is logged in, or the
     storage is down. (A lazy object could not be None: ``{% if x is None %}`` compares
-    identities.) Jinja2 templates write ``realtime_ticket()``.
+    identities.) Jinja2 prints it too, but must test ``realtime_ticket() is none``.
     """
 
     def __init__(self, request: HttpRequest) -> None:
@@ -37,8 +37,14 @@ class LazyTicket:
     def __call__(self) -> str | None:
         if not self.evaluated:
             self.evaluated = True
+            # Django's cache middleware looks at this after the page is rendered. It may
+            # look before RealtimeTicketMiddleware has set any header, under cache_page.
+            self._request._cache_update_cache = False  # type: ignore[attr-defined]
             self._value = self._issue()
         return self._value
+
+    def __str__(self) -> str:
+        return self() or ""
 
     def _issue(self) -> str | None:
         try:

@@ -22,8 +22,10 @@ class RealtimeTicketMiddleware(MiddlewareMixin):
     def process_template_response(
         self, request: HttpRequest, response: SimpleTemplateResponse
     ) -> SimpleTemplateResponse:
-        context = response.context_data or {}
-        response.context_data = {"realtime_ticket": LazyTicket.of(request)} | context
+        if not response.is_rendered:  # as one from a cache is
+            context = response.context_data or {}
+            variable = {"realtime_ticket": LazyTicket.of(request)}
+            response.context_data = variable | context
         return response
 
     def process_response(

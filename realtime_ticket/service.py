@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from asgiref.sync import sync_to_async
+
 from . import tickets
 from .backends.base import BaseBackend, Item
 from .batching import GroupCommit
-from .exceptions import InvalidTicket, StorageError
+from .exceptions import InvalidTicket, RealtimeTicketError, StorageError
 from .tickets import Ticket
 
 logger = logging.getLogger("realtime_ticket")
@@ -82,7 +84,8 @@ class TicketService:
 
         ``value`` may be anything that a client sent. Raise InvalidTicket when it lets
         nobody in, and StorageError when the storage failed: the ticket may be spent or
-        not, so the client needs a new one. No other error has to do with the value.
+        not, so the client needs a new one. Raise OpenTransaction when a rollback of the
+        caller's could revive the ticket. No other error has to do with the value.
         """
         try:
             key = self._key(value, audience)
@@ -152,6 +155,11 @@ class TicketService:
         self._batches.close()
         self.backend.close()
 
+    async def aclose(self) -> None:
+        """See close()."""
+        sensitive = self.backend.thread_sensitive
+        await sync_to_async(self.close, thread_sensitive=sensitive)()
+
     def _prepare(
         self, claims: dict[str, Any], audience: str, expire: int | None
     ) -> tuple[Ticket, Item]:
@@ -213,14 +221,19 @@ class TicketService:
     def _translating(self) -> Iterator[None]:
         try:
             yield
-        except self.backend.storage_errors as exc:
-            raise self._storage_error(exc) from exc
+        except Exception as exc:
+            raise self._translated(exc)  # noqa: B904 (it has its cause)
 
-    def _storage_error(self, cause: Exception) -> StorageError:
+    def _translated(self, error: Exception) -> Exception:
+        """Return the StorageError for what a driver raised, and any other as it is."""
+        if isinstance(error, RealtimeTicketError):
+            return error
+        if not isinstance(error, self.backend.storage_errors):
+            return error
         # Not the driver's words: they may hold a key, and a key is a ticket.
-        error = StorageError(f"The storage failed ({type(cause).__name__}).")
-        error.__cause__ = cause
-        return error
+        outage = StorageError(f"The storage failed ({type(error).__name__}).")
+        outage.__cause__ = error
+        return outage
 
     def _commit(self, calls: list[Item | str]) -> list[Any]:
         """Make the calls of one batch: an Item is to be added, a key to be popped."""
@@ -248,10 +261,8 @@ class TicketService:
                 raise RuntimeError(
                     f"{self.backend!r} gave {len(outcomes)} results for {len(calls)}."
                 )
-        except self.backend.storage_errors as exc:
-            outcomes = [self._storage_error(exc) for _ in calls]
         except Exception as exc:
-            outcomes = [exc] * len(calls)
+            outcomes = [self._translated(exc) for _ in calls]
         yield from outcomes
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from django.db import connections, transaction
 
+from realtime_ticket.exceptions import OpenTransaction
 from ._sql import Dialect, dialect_of
 
 _IDLE = 30
@@ -57,8 +58,8 @@ def for_good(connection: Any) -> Iterator[None]:
     """Run the block where no rollback can make a spent ticket valid again.
 
     A single statement outside a transaction commits by itself. In a transaction,
-    ``durable`` refuses with a RuntimeError, except in the one that a TestCase wraps
-    each test in.
+    ``durable`` refuses, and this raises OpenTransaction; except in the one that a
+    TestCase wraps each test in.
     """
     if not connection.in_atomic_block:
         yield
@@ -68,9 +69,9 @@ def for_good(connection: Any) -> Iterator[None]:
         try:
             stack.enter_context(transaction.atomic(using=alias, durable=True))
         except RuntimeError as exc:
-            raise RuntimeError(
+            raise OpenTransaction(
                 f"Consume a ticket outside of transactions on {alias!r}: a rollback "
                 "would make it valid again. Or give tickets a database alias of their "
-                "own, with REALTIME_TICKET_DATABASE."
+                "own."
             ) from exc
         yield

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Collection
-from typing import TYPE_CHECKING, ClassVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .base import BaseBackend
 
@@ -35,11 +36,12 @@ class CacheBackend(BaseBackend):
 
     def pop(self, key: str) -> str | None:
         cache = self._cache
-        data = cache.get(key)
-        # Only one of many deletes finds something to delete. That caller wins. A plain
-        # get-then-delete let up to 32 of 32 racing callers in.
-        if not isinstance(data, str) or not cache.delete(key):
-            return None
+        with self._for_good(cache):
+            data = cache.get(key)
+            # Only one of many deletes finds something to delete. That caller wins. A
+            # plain get-then-delete let up to 32 of 32 racing callers in.
+            if not isinstance(data, str) or not cache.delete(key):
+                return None
         return data
 
     def close(self) -> None:
@@ -56,6 +58,16 @@ class CacheBackend(BaseBackend):
         if connection is None or connection.pid != os.getpid():
             connection = self._local.connection = _Connection(self.alias)
         return connection.cache
+
+    def _for_good(self, cache: Any) -> AbstractContextManager[None]:
+        """Refuse an open transaction, where the cache is Django's table."""
+        if (table := getattr(cache, "cache_model_class", None)) is None:
+            return nullcontext()
+        from django.db import connections, router
+
+        from ._connection import for_good
+
+        return for_good(connections[router.db_for_write(table)])
 
     def check(self, databases: Collection[str] = ()) -> list[CheckMessage]:
         from ._cache_checks import check_cache
