@@ -147,7 +147,11 @@ class _Lane(Generic[Call, Outcome]):
         self._busy = bool(calls)
         if calls:
             alarm = loop.call_later(MAX_WAIT, self._give_up, waiters)
-            batch = self._start(calls)
+            try:
+                batch = self._start(calls)
+            except Exception as exc:  # no thread to be had
+                batch = loop.create_future()
+                batch.set_exception(exc)
             batch.add_done_callback(partial(self._arrive, waiters, alarm))
 
     def _arrive(
@@ -183,6 +187,8 @@ class _Lane(Generic[Call, Outcome]):
 def _settle(waiter: asyncio.Future[Any], outcome: Any) -> None:
     if waiter.done():
         return  # cancelled, or given up on
+    if isinstance(outcome, StopIteration):  # which no future can hold
+        outcome = RuntimeError(repr(outcome))
     if isinstance(outcome, BaseException):
         waiter.set_exception(outcome)
     else:

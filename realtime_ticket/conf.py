@@ -105,7 +105,7 @@ def claims() -> Callable[[Any], dict[str, Any]] | None:
         return None
     try:
         function: Callable[[Any], dict[str, Any]] = import_string(path)
-    except (ImportError, AttributeError, TypeError) as exc:
+    except (ImportError, AttributeError, TypeError, ValueError) as exc:
         raise WrongSetting(
             f"REALTIME_TICKET_CLAIMS is {path!r}, which cannot be imported: {exc}.",
             hint="Set it to the dotted path of a function: function(request) -> dict.",
@@ -134,7 +134,7 @@ def backend_class() -> type[BaseBackend]:
             hint=f"Run: pip install 'django-realtime-ticket[{DRIVERS[exc.name]}]'",
             id="E004",
         ) from exc
-    except (ImportError, AttributeError, TypeError) as exc:
+    except (ImportError, AttributeError, TypeError, ValueError) as exc:
         raise _wrong_path(path, exc) from exc
     if not isinstance(cls, type) or not issubclass(cls, BaseBackend):
         raise WrongSetting(
@@ -151,7 +151,7 @@ def backend() -> BaseBackend:
     options = _options(cls.setting, cls.shorthand) | _options("OPTIONS", "")
     if known := _ALIASES.get(cls.setting):
         alias = options.get("alias", "default")
-        if alias not in getattr(settings, known):
+        if not isinstance(alias, str) or alias not in getattr(settings, known):
             raise WrongSetting(
                 f"REALTIME_TICKET_{cls.setting} is {alias!r}, not one of {known}.",
                 hint=f"Set it to an alias in {known}.",

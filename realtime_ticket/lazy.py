@@ -43,7 +43,8 @@ class LazyTicket:
             self._value = self._issue()
         return self._value
 
-    def __str__(self) -> str:
+    # What Jinja2 prints. Not __str__(), which a log would call.
+    def __html__(self) -> str:
         return self() or ""
 
     def _issue(self) -> str | None:

@@ -250,20 +250,18 @@ class TicketService:
         many: Callable[[list[Any]], Sequence[Any]],
         calls: list[Any],
     ) -> Iterator[Any]:
-        """Yield the outcome of each call. A failed batch failed for every caller."""
-        outcomes: Sequence[Any] = []
+        """Return the outcome of each call. A failed batch failed for every caller."""
+        if not calls:
+            return iter(())
         try:
-            if len(calls) == 1:
-                outcomes = [one(calls[0])]
-            elif calls:
-                outcomes = many(calls)
+            outcomes = [one(calls[0])] if len(calls) == 1 else many(calls)
             if len(outcomes) != len(calls):  # or users would get each other's tickets
                 raise RuntimeError(
                     f"{self.backend!r} gave {len(outcomes)} results for {len(calls)}."
                 )
         except Exception as exc:
             outcomes = [self._translated(exc) for _ in calls]
-        yield from outcomes
+        return iter(outcomes)
 
 
 def check_expire(expire: int) -> int:

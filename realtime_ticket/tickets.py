@@ -134,7 +134,7 @@ def encode(
     if taken := _RESERVED.intersection(claims):
         raise InvalidClaims(f"Claims may not use the names {sorted(taken)}.")
     fields = {
-        "id": _portable(claims["id"]),
+        "id": claims["id"],
         "username": claims["username"],
         "iat": issued_at,
         "exp": expires_at,
@@ -143,6 +143,7 @@ def encode(
         fields["aud"] = audience
     fields |= {name: claim for name, claim in claims.items() if name not in fields}
     try:
+        fields["id"] = _portable(claims["id"])
         data = _JSON_ENCODER.encode(fields)
     except (TypeError, ValueError, RecursionError) as exc:
         raise InvalidClaims(f"Claims must be JSON: {exc}") from exc

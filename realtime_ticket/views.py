@@ -18,11 +18,12 @@ from .tickets import Ticket, check_audience
 _RETRY_AFTER = 1
 """Seconds after which a client may ask again."""
 
-_REFUSALS: dict[type[Exception], tuple[int, str]] = {
-    InvalidAudience: (400, "No tickets for this audience."),
-    NotAuthenticated: (401, "Log in first."),
-    StorageError: (503, "No tickets at the moment. Try again."),
-}
+_REFUSALS = (
+    (InvalidAudience, 400, "No tickets for this audience."),
+    (NotAuthenticated, 401, "Log in first."),
+    (StorageError, 503, "No tickets at the moment. Try again."),
+)
+_REFUSED = tuple(error for error, _, _ in _REFUSALS)
 
 
 class BaseTicketView(View):
@@ -36,7 +37,9 @@ class BaseTicketView(View):
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
-        check_audience(initkwargs.get("audience") or "")
+        audience = initkwargs.get("audience", cls.audience)
+        if audience is not None:
+            check_audience(audience)
         # Here and not on dispatch(), because these decorators tell an async view by the
         # function, and dispatch() is none. Also for projects without the middleware.
         return never_cache(csrf_protect(super().as_view(**initkwargs)))
@@ -66,7 +69,11 @@ class BaseTicketView(View):
 
     def refuse(self, error: Exception) -> JsonResponse:
         """Return the answer to a request that gets no ticket."""
-        status, message = _REFUSALS[type(error)]
+        status, message = next(
+            (status, message)
+            for kind, status, message in _REFUSALS
+            if isinstance(error, kind)
+        )
         response = JsonResponse({"status": "error", "message": message}, status=status)
         if status == 503:
             response["Retry-After"] = _RETRY_AFTER
@@ -92,7 +99,7 @@ class RealtimeTicketView(BaseTicketView):
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> JsonResponse:
         try:
             return self.grant(issue_ticket(request, audience=self.get_audience()))
-        except tuple(_REFUSALS) as exc:
+        except _REFUSED as exc:
             return self.refuse(exc)
 
     def http_method_not_allowed(
@@ -110,7 +117,7 @@ class AsyncRealtimeTicketView(BaseTicketView):
         try:
             ticket = await aissue_ticket(request, audience=self.get_audience())
             return self.grant(ticket)
-        except tuple(_REFUSALS) as exc:
+        except _REFUSED as exc:
             return self.refuse(exc)
 
     async def http_method_not_allowed(  # type: ignore[override]

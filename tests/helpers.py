@@ -249,6 +249,7 @@ def in_child(function: Callable[[], Any]) -> Any:
         assert not error, error
         return result
     finally:
+        child.join(1)
         child.kill()
         child.join()
         receiver.close()

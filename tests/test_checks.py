@@ -155,6 +155,13 @@ class TestSettings:
         assert "REALTIME_TICKET_EXPIRES " in finding.msg
         assert "REALTIME_TICKET_EXPIRE," in str(finding.hint)
 
+    def test_a_setting_of_a_backend_of_ones_own(self, configure: Any) -> None:
+        """What a backend names as its setting is no typo; without it, it is."""
+        configure(MINE={"room": "a"}, BACKEND="tests.test_conf.OwnSetting")
+        assert check_ids() == []
+        configure(BACKEND=REDIS)
+        assert check_ids() == ["W011"]
+
     def test_memory_is_fine_for_development(
         self, configure: Any, settings: Any
     ) -> None:

@@ -44,6 +44,13 @@ class Recording(RecordingBackend):
         self.room = room
 
 
+class OwnSetting(Recording):
+    """A backend with a setting of its own, as a package may bring one."""
+
+    setting = "MINE"
+    shorthand = "room"
+
+
 class Eager(BaseBackend):
     """A backend whose constructor refuses everything."""
 
@@ -224,6 +231,9 @@ class TestBackendOptions:
             (DATABASE, "DATABASE", "default", {"alias": "default"}),
             (DATABASE, "DATABASE", {"alias": "default"}, {"alias": "default"}),
             (f"{__name__}.Recording", "OPTIONS", {"room": "a"}, {"room": "a"}),
+            (f"{__name__}.OwnSetting", "MINE", {"room": "a"}, {"room": "a"}),
+            (f"{__name__}.OwnSetting", "MINE", "a", {"room": "a"}),
+            (f"{__name__}.OwnSetting", "OPTIONS", {}, {"room": ""}),
         ],
     )
     def test_come_from_the_setting_of_the_backend(

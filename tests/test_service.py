@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -544,6 +545,40 @@ class TestClose:
         value = door.issue(CLAIMS).value
         door.service.close()
         assert door.consume(value).username == "ada"
+
+    def test_has_a_twin(self) -> None:
+        """aclose closes where the calls were made, and may be called again too."""
+
+        async def session() -> None:
+            ticket = await service.aissue(CLAIMS)
+            await service.aclose()
+            await service.aclose()
+            assert await service.aconsume(ticket.value) == ticket
+
+        backend = RecordingBackend()
+        service = TicketService(backend)
+        asyncio.run(session())
+        assert backend.closed == 2
+        service.close()
+
+    def test_of_a_thread_sensitive_backend_is_for_its_thread(self) -> None:
+        """A database connection can be closed only in the thread that opened it."""
+
+        class Sensitive(RecordingBackend):
+            thread_sensitive: ClassVar[bool] = True
+
+            def close(self) -> None:
+                self.threads.append(threading.current_thread())
+
+        async def session() -> None:
+            await service.aissue(CLAIMS)
+            await service.aclose()
+
+        backend = Sensitive()
+        service = TicketService(backend)
+        asyncio.run(session())
+        opened, closed = backend.threads
+        assert opened is closed is not threading.current_thread()
 
 
 class TestBaseBackend:

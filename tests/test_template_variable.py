@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import render
@@ -99,6 +99,8 @@ urlpatterns = [
     path("other/<name>", other_answers),
     path("twice", looks_twice),
     path("cached/<name>", cache_page(60)(function_view)),
+    path("cached-plain/<name>", cache_page(60)(plain)),
+    path("cached-within/<name>", with_ticket(cache_page(60)(page))),
 ]
 
 pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db]
@@ -295,6 +297,13 @@ class TestDecorator:
         one, other = fetch("/cached/once.html"), fetch("/cached/once.html")
         assert one.text != other.text
 
+    def test_leaves_a_cached_page_alone(self, fetch: Any) -> None:
+        """A page without a ticket may come from the cache, within the decorator too."""
+        one = fetch("/cached-within/silent.html")
+        other = fetch("/cached-within/silent.html")
+        assert one.text == other.text == "no ticket here"
+        assert storage().calls == []
+
     def test_can_be_stacked(self, fetch: Any, settings: Any) -> None:
         """Decorated, and in MIDDLEWARE as well, it is still one ticket."""
         settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
@@ -344,6 +353,20 @@ class TestContextProcessor:
         assert set(values) == {values[0]}
         assert not is_cacheable(response)
 
+    @pytest.mark.parametrize("site", [True, False], ids=["site", "view"])
+    def test_keeps_tickets_out_of_the_cache(
+        self, fetch: Any, settings: Any, site: bool
+    ) -> None:
+        """Neither the cache of the site nor cache_page keeps a page with a ticket."""
+        if site:
+            settings.MIDDLEWARE = [
+                "django.middleware.cache.UpdateCacheMiddleware",
+                *settings.MIDDLEWARE,
+                "django.middleware.cache.FetchFromCacheMiddleware",
+            ]
+        url = "/plain/once.html" if site else "/cached-plain/once.html"
+        assert fetch(url).text != fetch(url).text
+
     @pytest.mark.parametrize("way", ["page", "plain"])
     def test_costs_nothing_if_not_printed(self, fetch: Any, way: str) -> None:
         """A site full of pages without tickets asks the storage for nothing."""
@@ -386,8 +409,16 @@ class TestLazyTicket:
         value = lazy()
         assert value is not None and value not in f"{lazy!r}{lazy!s}"
 
-    def test_in_jinja2(self, rf: Any, settings: Any) -> None:
-        """There the template calls it."""
+    @pytest.mark.parametrize(
+        ("user", "text"),
+        [(User(pk=7, username="ada"), TICKET), (AnonymousUser(), re.compile(""))],
+        ids=["user", "anonymous"],
+    )
+    @pytest.mark.parametrize("name", ["realtime_ticket", "realtime_ticket()"])
+    def test_in_jinja2(
+        self, rf: Any, settings: Any, name: str, user: Any, text: re.Pattern[str]
+    ) -> None:
+        """There a template may print it, or call it."""
         pytest.importorskip("jinja2")
         settings.TEMPLATES = [
             {
@@ -396,6 +427,7 @@ class TestLazyTicket:
             }
         ]
         request = rf.get("/")
-        request.user = User(pk=7, username="ada")
-        template = engines["jinja2"].from_string("{{ realtime_ticket() }}")
-        assert TICKET.fullmatch(template.render({}, request))
+        request.user = user
+        source = "{% if NAME is not none %}{{ NAME }}{% endif %}"
+        template = engines["jinja2"].from_string(source.replace("NAME", name))
+        assert text.fullmatch(template.render({}, request))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
+import sys
 import threading
 import time
+import unittest
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -318,3 +321,60 @@ def test_loops_that_share_a_lane_are_caught(monkeypatch: pytest.MonkeyPatch) -> 
 def test_every_clause_has_a_mutant() -> None:
     """A clause that nothing can fail says nothing."""
     assert clauses(BackendContract) == {clause for clause, _ in MUTANTS}
+
+
+def test_an_author_must_say_how_a_backend_is_made() -> None:
+    """A suite without make_backend() fails."""
+    with pytest.raises(NotImplementedError):
+        BackendContract().test_a_text_is_handed_out_once()
+
+
+def test_the_outage_clause_is_skipped_without_an_unreachable_backend() -> None:
+    """make_unreachable_backend() is optional, and its absence shows."""
+
+    class Suite(BackendContract):
+        def make_backend(self) -> BaseBackend:
+            return LocMemBackend()
+
+    with pytest.raises(unittest.SkipTest, match="make_unreachable_backend"):
+        Suite().test_an_outage_raises()
+
+
+@pytest.mark.parametrize(
+    "clause",
+    ["test_of_racing_processes_one_wins", "test_a_used_instance_survives_fork"],
+)
+def test_processes_are_skipped_where_there_is_no_fork(
+    clause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows those clauses are skipped, and say so."""
+    monkeypatch.delattr(os, "fork")
+
+    with pytest.raises(unittest.SkipTest, match="fork"):
+        getattr(suite_for(LocMemBackend), clause)()
+
+
+def test_the_contract_runs_without_django(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend that knows no Django is tested without it."""
+    monkeypatch.delitem(sys.modules, "django.db")
+
+    suite_for(LocMemBackend, AsyncDoor).test_event_loops_take_turns()
+
+    assert "django.db" not in sys.modules
+
+
+def test_the_contract_runs_under_unittest() -> None:
+    """With TestCase as a base, unittest finds, runs and skips the clauses."""
+
+    class Suite(BackendContract, unittest.TestCase):
+        shared_between_processes = False
+
+        def make_backend(self) -> BaseBackend:
+            return LocMemBackend()
+
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(Suite).run(result)
+
+    assert result.wasSuccessful(), result.failures + result.errors
+    assert result.testsRun == len(clauses(BackendContract))
+    assert 0 < len(result.skipped) < result.testsRun

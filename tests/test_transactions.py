@@ -22,9 +22,7 @@ STORES = {
 
 
 @pytest.fixture(params=STORES)
-def service(
-    request: pytest.FixtureRequest, settings: Any
-) -> Iterator[TicketService]:
+def service(request: pytest.FixtureRequest, settings: Any) -> Iterator[TicketService]:
     call_command("createcachetable", verbosity=0)
     for name, value in STORES[request.param].items():
         path = f"realtime_ticket.backends.{value}"

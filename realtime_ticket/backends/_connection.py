@@ -15,6 +15,7 @@ from typing import Any
 from django.db import connections, transaction
 
 from realtime_ticket.exceptions import OpenTransaction
+
 from ._sql import Dialect, dialect_of
 
 _IDLE = 30
@@ -61,12 +62,14 @@ def for_good(connection: Any) -> Iterator[None]:
     ``durable`` refuses, and this raises OpenTransaction; except in the one that a
     TestCase wraps each test in.
     """
-    if not connection.in_atomic_block:
+    if connection.get_autocommit():
         yield
         return
     alias = connection.alias
     with ExitStack() as stack:
         try:
+            if not connection.in_atomic_block:
+                raise RuntimeError("autocommit is off")
             stack.enter_context(transaction.atomic(using=alias, durable=True))
         except RuntimeError as exc:
             raise OpenTransaction(

@@ -91,7 +91,9 @@ class DatabaseBackend(BaseBackend):
         return check_database(self.alias, may_query=self.alias in databases)
 
     def close(self) -> None:
-        own_connection(self.alias).close()
+        connection = own_connection(self.alias)
+        if not connection.in_atomic_block:  # which would be rolled back
+            connection.close()
 
     def _sweep(self, connection: Any, dialect: _sql.Dialect, rows: int) -> None:
         """Remove some expired rows. If that fails the next issue tries again."""

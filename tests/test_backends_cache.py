@@ -1,0 +1,251 @@
+"""The cache backend: connections per thread, lost races, strange caches."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.cache import caches
+from django.core.cache.backends.locmem import LocMemCache
+from django.core.management import call_command
+from django.db import transaction
+
+from realtime_ticket import (
+    InvalidTicket,
+    OpenTransaction,
+    StorageError,
+    TicketService,
+)
+from realtime_ticket.backends.cache import CacheBackend
+from tests import servers
+from tests.helpers import CLAIMS, GOOD, in_child, real_redis, using
+
+
+class WatchedCache(LocMemCache):
+    """A cache that can be told what to do, and notes who was made and closed."""
+
+    made: list[WatchedCache] = []
+    closed: list[WatchedCache] = []
+    answers: dict[str, Any] = {}
+
+    def __init__(self, name: str, params: dict[str, Any]) -> None:
+        super().__init__(name, params)
+        self.made.append(self)
+
+    def close(self, **kwargs: Any) -> None:
+        self.closed.append(self)
+
+    def _answer(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        if method not in self.answers:
+            return getattr(super(), method)(*args, **kwargs)
+        answer = self.answers[method]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def add(self, *args: Any, **kwargs: Any) -> Any:
+        return self._answer("add", *args, **kwargs)
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        return self._answer("get", *args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> Any:
+        return self._answer("delete", *args, **kwargs)
+
+
+@pytest.fixture(autouse=True)
+def answers(settings: Any) -> Iterator[dict[str, Any]]:
+    """Use the watched cache, and return what it is to answer."""
+    watched = {"BACKEND": f"{__name__}.WatchedCache", "LOCATION": "watched"}
+    settings.CACHES = settings.CACHES | {"watched": watched}
+    yield WatchedCache.answers
+    for register in (WatchedCache.answers, WatchedCache.made, WatchedCache.closed):
+        register.clear()
+
+
+@pytest.fixture
+def backend() -> Iterator[CacheBackend]:
+    backend = CacheBackend(alias="watched")
+    yield backend
+    backend._cache.clear()
+    backend.close()
+
+
+class TestOneText:
+    def test_is_under_the_key_of_the_cache(self, backend: CacheBackend) -> None:
+        """Another process finds it by Django's own cache API."""
+        assert backend.add(GOOD, "text", 9) is True
+        assert caches["watched"].get(GOOD) == "text"
+        assert backend.pop(GOOD) == "text"
+        assert caches["watched"].get(GOOD) is None
+
+    def test_obeys_the_prefix_of_the_cache(self, settings: Any) -> None:
+        """KEY_PREFIX and VERSION are the cache's business."""
+        with real_redis(db=1) as watcher:
+            redis = settings.CACHES["redis"] | {"KEY_PREFIX": "site", "VERSION": 3}
+            settings.CACHES = settings.CACHES | {"redis": redis}
+            backend = CacheBackend(alias="redis")
+            backend.add(GOOD, "text", 9)
+            assert watcher.exists(f"site:3:{GOOD}") == 1
+            assert backend.pop(GOOD) == "text"
+            backend.close()
+
+    @pytest.mark.parametrize("answer", [False, None, 0])
+    def test_goes_to_who_deletes_it(
+        self, backend: CacheBackend, answers: dict[str, Any], answer: Any
+    ) -> None:
+        """Reading a text is not enough: another caller may have read it too."""
+        backend.add(GOOD, "text", 9)
+        answers["delete"] = answer
+        assert backend.pop(GOOD) is None
+
+    @pytest.mark.parametrize("value", [b"bytes", 7, {"id": 1}, None, True, ["x"]])
+    def test_is_a_text(self, backend: CacheBackend, value: Any) -> None:
+        """What else somebody keeps under such a key is no ticket."""
+        caches["watched"].set(GOOD, value)
+        with using(backend) as service, pytest.raises(InvalidTicket):
+            service.consume(GOOD)
+
+    @pytest.mark.parametrize("answer", [False, None, 0])
+    def test_that_the_cache_did_not_keep(
+        self, backend: CacheBackend, answers: dict[str, Any], answer: Any
+    ) -> None:
+        """A cache that swallows its errors says so by its answer: no ticket."""
+        answers["add"] = answer
+        with using(backend) as service, pytest.raises(StorageError):
+            service.issue(CLAIMS)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestDatabaseCache:
+    """Django's cache in a table, where a rollback could revive a ticket."""
+
+    @pytest.fixture(autouse=True)
+    def _table(self) -> None:
+        call_command("createcachetable", verbosity=0)
+
+    def test_refuses_an_open_transaction(self) -> None:
+        """OpenTransaction, and the ticket stays good."""
+        service = TicketService(CacheBackend(alias="database"))
+        ticket = service.issue(CLAIMS)
+        with transaction.atomic(), pytest.raises(OpenTransaction):
+            service.consume(ticket.value)
+        assert service.consume(ticket.value) == ticket
+        with transaction.atomic():
+            kept = service.issue(CLAIMS)
+        assert service.consume(kept.value) == kept
+
+
+@pytest.mark.django_db
+def test_other_caches_mind_no_transaction(backend: CacheBackend) -> None:
+    """What is not in the database is not rolled back with it."""
+    with using(backend) as service, transaction.atomic():
+        ticket = service.issue(CLAIMS)
+        assert service.consume(ticket.value) == ticket
+
+
+@pytest.mark.parametrize("method", ["add", "get", "delete"])
+def test_whatever_a_cache_raises_is_an_outage(
+    backend: CacheBackend, answers: dict[str, Any], method: str
+) -> None:
+    """Nobody can list the exceptions of all client libraries."""
+    caches["watched"].set(GOOD, "text")
+    cause = answers[method] = type("LibraryError", (Exception,), {})(f"for {GOOD}")
+    with using(backend) as service, pytest.raises(StorageError) as caught:
+        if method == "add":
+            service.issue(CLAIMS)
+        else:
+            service.consume(GOOD)
+    assert caught.value.__cause__ is cause
+    assert GOOD not in str(caught.value)
+    answers.clear()
+
+
+class TestConnections:
+    def test_are_one_for_a_thread(self, backend: CacheBackend) -> None:
+        """A thread keeps its own, and others have theirs."""
+        mine = backend._cache
+        assert backend._cache is mine
+        assert mine is not caches["watched"]
+        others: list[Any] = []
+        thread = threading.Thread(target=lambda: others.append(backend._cache))
+        thread.start()
+        thread.join()
+        assert others[0] is not mine
+
+    def test_end_with_their_thread(self, backend: CacheBackend) -> None:
+        """A thread that is over leaves no connection open."""
+        thread = threading.Thread(target=backend.pop, args=(GOOD,))
+        thread.start()
+        thread.join()
+        gc.collect()
+        (made,) = WatchedCache.made
+        assert made in WatchedCache.closed
+
+    def test_end_with_close(self, backend: CacheBackend) -> None:
+        """close drops the connection, and the next call makes another."""
+        mine = backend._cache
+        backend.close()
+        gc.collect()
+        assert mine in WatchedCache.closed
+        assert backend._cache is not mine
+
+    def test_serve_many_batches(self, backend: CacheBackend) -> None:
+        """Batches of coroutines do not each connect anew, as caches[alias] would."""
+
+        async def session() -> None:
+            for _ in range(20):
+                tickets = await asyncio.gather(
+                    *[service.aissue(CLAIMS) for _ in range(3)]
+                )
+                await asyncio.gather(*[service.aconsume(t.value) for t in tickets])
+
+        with using(backend) as service:
+            asyncio.run(session())
+        assert len(WatchedCache.made) == 1
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+    def test_are_not_shared_with_a_child(self, backend: CacheBackend) -> None:
+        """A child makes its own, and leaves the parent's open."""
+        mine = backend._cache
+
+        def child() -> tuple[bool, bool]:
+            is_mine = backend._cache is mine
+            gc.collect()
+            return is_mine, inherited in map(id, WatchedCache.closed)
+
+        inherited = id(mine)
+        assert in_child(child) == (False, False)
+        assert backend._cache is mine
+
+    @pytest.mark.parametrize(
+        ("alias", "server"),
+        [("redis", "redis"), ("django-redis", "redis"), ("memcached", "memcached")],
+    )
+    def test_work_on_a_real_server(self, alias: str, server: str) -> None:
+        """A session of a hundred batches, one after another."""
+        servers.require(server)
+
+        async def session() -> None:
+            for _ in range(50):
+                ticket = await service.aissue(CLAIMS)
+                assert await service.aconsume(ticket.value) == ticket
+
+        with using(CacheBackend(alias=alias)) as service:
+            asyncio.run(session())
+
+
+def test_unknown_options_are_refused() -> None:
+    """The cache's own options belong in CACHES."""
+    with pytest.raises(TypeError, match="timeout"):
+        CacheBackend(timeout=1)  # type: ignore[call-arg]
+
+
+def test_making_one_asks_for_no_cache() -> None:
+    """Neither settings nor network: an alias that is not there is seen later."""
+    assert CacheBackend(alias="nothing").alias == "nothing"

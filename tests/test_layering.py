@@ -1,0 +1,298 @@
+"""The layers of the package: who may import what, and what runs without Django."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import realtime_ticket
+
+PACKAGE = Path(realtime_ticket.__file__).parent
+PROJECT = PACKAGE.parent
+
+DRIVERS = {"redis", "pymemcache", "psycopg", "psycopg2", "MySQLdb", "sqlite3",
+           "django_redis"}  # fmt: skip
+LEVELS = {
+    0: ["exceptions", "tickets", "handshake"],
+    1: ["backends", "backends.base", "batching", "service"],
+    2: ["backends.*", "models", "migrations", "migrations.*", "testing"],
+    3: ["conf", "signals"],
+    4: ["shortcuts", "lazy", "views", "urls", "middleware", "context_processors",
+        "checks", "apps", "management", "management.*"],
+    5: ["integrations", "integrations.*", ""],
+}  # fmt: skip
+"""Each module by its layer. It imports from its own and those above it."""
+
+THIRD_PARTIES = {
+    "asgiref": {"batching", "service", "shortcuts", "testing", "integrations.*"},
+    "redis": {"backends.redis"},
+    "pymemcache": {"backends.memcached"},
+}
+"""The modules that may import a package other than Django."""
+
+WITHOUT_DJANGO = ["", "exceptions", "tickets", "handshake", "batching", "service",
+                  "testing", "backends", "backends.base", "backends.redis",
+                  "backends.memcached", "backends.locmem"]  # fmt: skip
+UNCONFIGURABLE = ("models", "migrations.")
+"""Modules that need configured Django to be imported, as anywhere."""
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+every_module = pytest.mark.parametrize("module", MODULES, ids=lambda m: m or "__init__")
+
+
+def matches(module: str, pattern: str) -> bool:
+    return module == pattern or (
+        pattern.endswith(".*") and module.startswith(pattern[:-1])
+    )
+
+
+def level_of(module: str) -> int:
+    """Return the layer of a module: the one that names it best."""
+    names = [(name, level) for level, names in LEVELS.items() for name in names]
+    for name, level in names:
+        if module == name:
+            return level
+    return next(level for name, level in names if matches(module, name))
+
+
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def running(node: ast.AST, *, in_functions: bool = True) -> Iterator[ast.AST]:
+    """Walk the tree, past what only a type checker reads."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if is_type_checking(child):
+            continue
+        if not in_functions and isinstance(
+            child, (ast.FunctionDef, ast.AsyncFunctionDef)
+        ):
+            continue
+        yield from running(child, in_functions=in_functions)
+
+
+def imports_of(module: str, *, in_functions: bool = True) -> set[str]:
+    """Return the absolute names of the modules that this one imports."""
+    package = ["realtime_ticket", *filter(None, module.split("."))]
+    if MODULES[module].name != "__init__.py":
+        package.pop()
+    found: set[str] = set()
+    for node in running(tree_of(module), in_functions=in_functions):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            name = ".".join([*base, *filter(None, [node.module])])
+            names = {f"{name}.{alias.name}" for alias in node.names}
+            own = {n for n in names if n.removeprefix("realtime_ticket.") in MODULES}
+            found |= own or {name}
+    return found - {"__future__"}
+
+
+def own_imports(module: str) -> set[str]:
+    """Return the modules of this package that this one imports."""
+    return {
+        name.removeprefix("realtime_ticket").removeprefix(".")
+        for name in imports_of(module)
+        if name.split(".")[0] == "realtime_ticket"
+    }
+
+
+def foreign_imports(module: str, *, in_functions: bool = True) -> set[str]:
+    """Return the packages, other than this one and Python's own, that it imports."""
+    roots = {n.split(".")[0] for n in imports_of(module, in_functions=in_functions)}
+    return roots - sys.stdlib_module_names - {"realtime_ticket"}
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh Python without any settings."""
+    env = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        env=env,
+    )
+
+
+def test_the_scan_sees_imports() -> None:
+    """The helpers of this module find what is known to be there."""
+    assert own_imports("service") == {
+        "tickets", "backends.base", "batching", "exceptions",
+    }  # fmt: skip
+    assert "backends.base" in own_imports("backends.redis")
+    assert foreign_imports("backends.redis") == {"redis"}
+    assert "django" in foreign_imports("backends.locmem")
+    assert "django" not in foreign_imports("backends.locmem", in_functions=False)
+
+
+@every_module
+def test_every_module_has_a_layer(module: str) -> None:
+    """A new module is given its place here, on purpose."""
+    assert level_of(module) in LEVELS
+
+
+@every_module
+def test_modules_import_from_their_layer_and_those_above(module: str) -> None:
+    """Nothing knows of what is built on it."""
+    below = {name for name in own_imports(module) if level_of(name) > level_of(module)}
+    assert not below
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if level_of(m) == 0])
+def test_the_core_needs_python_alone(module: str) -> None:
+    """L0 imports the standard library and itself."""
+    assert not foreign_imports(module)
+    assert {level_of(name) for name in own_imports(module)} <= {0}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if level_of(m) <= 1])
+def test_the_service_knows_neither_django_nor_a_store(module: str) -> None:
+    """L1 imports no Django, no driver and no concrete backend."""
+    assert foreign_imports(module) <= {"asgiref"}
+    assert not {n for n in own_imports(module) if n.startswith("backends.")} - {
+        "backends.base"
+    }
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if matches(m, "backends.*")])
+def test_backends_know_nothing_of_each_other(module: str) -> None:
+    """L2 imports the base, exceptions, and private helpers of its own."""
+    neighbours = {
+        name
+        for name in own_imports(module)
+        if name.startswith("backends.") and not name.startswith("backends._")
+    }
+    assert neighbours <= {"backends.base"}
+
+
+@every_module
+def test_drivers_are_the_backends_own(module: str) -> None:
+    """A driver is imported by its backend and by nobody else."""
+    for package in foreign_imports(module) - {"django"}:
+        allowed = THIRD_PARTIES.get(package, set())
+        assert any(matches(module, name) for name in allowed), package
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if level_of(m) >= 4])
+def test_the_django_side_names_no_store(module: str) -> None:
+    """L4 imports no backend and no driver, and holds no dotted path of one."""
+    assert not foreign_imports(module) & DRIVERS
+    assert not {n for n in own_imports(module) if n.startswith("backends.")} - {
+        "backends.base"
+    }
+    texts = [
+        node.value
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert not [text for text in texts if "realtime_ticket.backends" in text]
+
+
+@every_module
+def test_settings_are_read_in_one_place(module: str) -> None:
+    """conf alone reads a setting of this package."""
+    if module == "conf":
+        pytest.skip("this is the place")
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Attribute):
+            assert not node.attr.startswith("REALTIME_TICKET_")
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr":
+            assert "REALTIME_TICKET_" not in ast.unparse(node.args[1])
+
+
+@every_module
+def test_nothing_is_read_from_settings_at_import(module: str) -> None:
+    """No module looks at Django's settings outside of a function."""
+    for node in running(tree_of(module), in_functions=False):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            assert node.value.id != "settings", ast.unparse(node)
+
+
+def test_the_promise_of_the_readme() -> None:
+    """The service and its Redis backend do not load Django."""
+    result = python(
+        "from realtime_ticket import TicketService; "
+        "from realtime_ticket.backends.redis import RedisBackend; "
+        "import sys; assert 'django' not in sys.modules"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in WITHOUT_DJANGO if m in MODULES], ids=lambda m: m or "__init__"
+)
+def test_some_modules_load_no_django(module: str) -> None:
+    """What a realtime process uses runs where Django is not even installed."""
+    name = f"realtime_ticket.{module}".rstrip(".")
+    result = python(
+        "import sys; sys.modules['django'] = None\n"
+        f"import importlib; importlib.import_module({name!r})"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_process_without_django_can_consume() -> None:
+    """By both doors, and with a backend that has checks for manage.py."""
+    result = python(
+        "import asyncio, sys; sys.modules['django'] = None\n"
+        "from realtime_ticket import TicketService\n"
+        "from realtime_ticket.backends.locmem import LocMemBackend\n"
+        "service = TicketService(LocMemBackend())\n"
+        "one, two = (service.issue({'id': 7, 'username': 'ada'}) for _ in 'ab')\n"
+        "assert service.consume(one.value) == one\n"
+        "assert asyncio.run(service.aconsume(two.value)) == two\n"
+        "service.close()\n"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_everything_imports_without_settings() -> None:
+    """Every module but the model's can be imported before Django is configured."""
+    names = [
+        f"realtime_ticket.{module}".rstrip(".")
+        for module in MODULES
+        if not module.startswith(UNCONFIGURABLE)
+    ]
+    result = python(
+        f"import importlib\nfor name in {names}: importlib.import_module(name)\n"
+        "from django.conf import settings; assert not settings.configured"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if not m.startswith(UNCONFIGURABLE)],
+    ids=lambda m: m or "__init__",
+)  # fmt: skip
+def test_modules_do_not_depend_on_an_order(module: str) -> None:
+    """Each can be the first to be imported: there is no circle."""
+    name = f"realtime_ticket.{module}".rstrip(".")
+    result = python(f"import importlib; importlib.import_module({name!r})")
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if matches(m, "backends.*")])
+def test_a_backend_is_one_screen(module: str) -> None:
+    """Past 150 lines, the base is wrong."""
+    assert len(MODULES[module].read_text().splitlines()) <= 150
