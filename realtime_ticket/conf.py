@@ -228,8 +228,8 @@ def _options(name: str, shorthand: str) -> dict[str, Any]:
     if shorthand and isinstance(value, str):
         return {shorthand: value}
     if not isinstance(value, dict):
-        raise WrongSetting(
-            f"REALTIME_TICKET_{name} is {value!r}.",
+        raise WrongSetting(  # without the value: it may hold a password
+            f"REALTIME_TICKET_{name} is a {type(value).__name__}.",
             hint="Set it to a dict of options"
             + (f", or to a string for {shorthand!r}." if shorthand else "."),
             id="E005",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import contextlib
 import http.cookiejar
 import importlib
 import importlib.util
@@ -13,12 +12,10 @@ import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 import tomllib
 import urllib.error
 import urllib.parse
@@ -51,6 +48,7 @@ from realtime_ticket import (
 from realtime_ticket.backends._database_checks import check_database
 from realtime_ticket.backends.redis import RedisBackend
 from tests import servers
+from tests.processes import free_ports, running
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -844,7 +842,7 @@ def test_the_tutorial_ends_as_it_says(tmp_path: Path) -> None:
     """Build the project, start both processes, and do what the reader does."""
     from websockets.exceptions import InvalidStatus
 
-    web, realtime = _free_ports()
+    web, realtime = free_ports()
     written = set()
     for fence in FENCES["tutorial.md"]:
         if fence.file:
@@ -870,11 +868,11 @@ def test_the_tutorial_ends_as_it_says(tmp_path: Path) -> None:
     manage("createsuperuser", "--noinput", *name)
 
     address = f"127.0.0.1:{web}"
+    here = {"folder": tmp_path, "environment": environment}
+    runserver = ("manage.py", "runserver", "--noreload", address)
     with (
-        _running("manage.py", "runserver", "--noreload", address, port=web)(
-            environment, tmp_path
-        ),
-        _running("realtime.py", port=realtime)(environment, tmp_path),
+        running(*runserver, port=web, **here),
+        running("realtime.py", port=realtime, **here),
     ):
         browser = Browser(f"http://{address}")
         page = browser.get("/")
@@ -964,53 +962,6 @@ class Browser:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, json.load(error)
-
-
-def _free_ports() -> tuple[int, int]:
-    home = ("127.0.0.1", 0)
-    with socket.create_server(home) as one, socket.create_server(home) as other:
-        return one.getsockname()[1], other.getsockname()[1]
-
-
-def _running(*words: str, port: int) -> Callable[[dict[str, str], Path], Any]:
-    """Start a Python file, wait for its port, and end it."""
-
-    @contextlib.contextmanager
-    def running(environment: dict[str, str], folder: Path) -> Iterator[None]:
-        log = folder / f"{port}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, *words],
-                env=environment,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-            deadline = time.monotonic() + 60
-            while not _listens(port):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.05)
-            yield
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-    return running
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 # The site

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -18,6 +15,7 @@ from websockets.sync.client import connect
 
 from examples.demo.walk import Browser, fetch_ticket
 from tests import servers
+from tests.processes import free_ports, running
 
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(r"```python\n# ([\w.]+)(?:: ([\w ]+))?\n(.*?)```", re.DOTALL)
@@ -60,7 +58,7 @@ class Project:
 
     def __init__(self, folder: Path, storage: str) -> None:
         self.folder = folder
-        self.port, self.realtime_port = free_port(), free_port()
+        self.port, self.realtime_port = free_ports()
         self.run("-m", "django", "startproject", "mysite", str(folder))
         code = fences()
         self.append("mysite/settings.py", code["settings.py", ""])
@@ -96,39 +94,10 @@ class Project:
         own = {"DJANGO_SETTINGS_MODULE": "mysite.settings", "PYTHONPATH": str(ROOT)}
         return os.environ | own | {"DJANGO_SUPERUSER_PASSWORD": "secret"}
 
-    @contextmanager
-    def running(self, port: int, *command: str) -> Iterator[None]:
-        log = self.folder / f"{port}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, *command],
-                cwd=self.folder,
-                env=self.environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-            deadline = time.monotonic() + 20
-            while not answers(port):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.05)
-            yield
-        finally:
-            process.kill()
-            process.wait()
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    def running(self, port: int, *words: str) -> AbstractContextManager[None]:
+        return running(
+            *words, port=port, folder=self.folder, environment=self.environment
+        )
 
 
 @pytest.mark.parametrize("storage", list(OURS))

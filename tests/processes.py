@@ -1,0 +1,54 @@
+"""Servers of a project under test: Python processes on loopback ports."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+PATIENCE = 60
+"""Seconds that a server may take to start."""
+
+
+def free_ports() -> tuple[int, int]:
+    """Return two ports that nobody listens on."""
+    home = ("127.0.0.1", 0)
+    with socket.create_server(home) as one, socket.create_server(home) as other:
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+@contextmanager
+def running(
+    *words: str, port: int, folder: Path, environment: Mapping[str, str]
+) -> Iterator[None]:
+    """Run Python with these words, from when it listens until the block ends."""
+    log = folder / f"{port}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *words],
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not listens(port):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def listens(port: int) -> bool:
+    """Tell whether a server accepts connections on this port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
