@@ -10,6 +10,15 @@ from tests import servers
 pytest.register_assert_rewrite("realtime_ticket.testing")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, or fail, a test on a database whose server is not here."""
+    if marker := item.get_closest_marker("django_db"):
+        for alias in marker.kwargs.get("databases") or ():
+            if alias in servers.PROGRAMS:
+                servers.require(alias)
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings() -> Iterator[None]:
     """Start the database servers before Django makes its test databases on them."""

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 import redis
+from fakeredis import TcpFakeServer
 
-from realtime_ticket import StorageError
+from realtime_ticket import InvalidTicket, StorageError, TicketService
 from realtime_ticket.backends.base import Item
 from realtime_ticket.backends.redis import RedisBackend
 from tests import servers
@@ -22,6 +23,7 @@ from tests.helpers import (
     CLAIMS,
     GOOD,
     NOWHERE,
+    WAIT,
     eventually,
     real_redis,
     silent_server,
@@ -405,3 +407,22 @@ class TestClose:
         with using(a_backend()) as service:
             asyncio.run(service.aissue(CLAIMS))
         assert eventually(lambda: len(watcher.client_list()) == before)
+
+
+def test_fakeredis_stands_in_for_users_tests() -> None:
+    """fakeredis's server will do where no race is at stake. It cannot show one."""
+    server = TcpFakeServer(("127.0.0.1", 0), server_type="redis")
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    service = TicketService(RedisBackend(port=server.server_address[1]))
+
+    ticket = service.issue(CLAIMS)
+
+    assert service.consume(ticket.value) == ticket
+    with pytest.raises(InvalidTicket):
+        service.consume(ticket.value)
+    service.close()
+    server.shutdown()
+    server.server_close()
+    thread.join(WAIT)

@@ -234,7 +234,7 @@ class TestCache:
         settings.CACHES = settings.CACHES | {
             "tickets": {
                 "BACKEND": f"{CACHES}{backend}",
-                "LOCATION": "tickets",
+                "LOCATION": servers.DIRECTORY / "no-cache",
                 "OPTIONS": options,
             }
         }

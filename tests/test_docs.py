@@ -964,25 +964,6 @@ class Browser:
                 return error.code, json.load(error)
 
 
-# The site
-
-
-def test_sphinx_builds_the_site_without_a_warning(tmp_path: Path) -> None:
-    for module in ("sphinx", "myst_parser", "furo", "sphinx_copybutton"):
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed")
-    result = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", "-b", "html",
-         "-d", tmp_path / "doctrees", DOCS, tmp_path / "html"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    pages = {path.stem for path in (tmp_path / "html").glob("*.html")}
-    assert {page.stem for page in DOCS.glob("*.md")} <= pages
-
-
 def test_the_changelog_page_skips_only_a_title() -> None:
     """The page includes the file without its first line."""
     first = (ROOT / "CHANGELOG.md").read_text("utf-8").partition("\n")[0]
