@@ -234,7 +234,7 @@ class TestCache:
         settings.CACHES = settings.CACHES | {
             "tickets": {
                 "BACKEND": f"{CACHES}{backend}",
-                "LOCATION": servers.DIRECTORY / "no-cache",
+                "LOCATION": str(servers.DIRECTORY / "tickets"),
                 "OPTIONS": options,
             }
         }
