@@ -112,8 +112,16 @@ CACHES: dict[str, dict[str, Any]] = {
     "memcached": {
         "BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache",
         "LOCATION": f"unix:{servers.MEMCACHED[0]}",
-        "OPTIONS": {"timeout": 1, "connect_timeout": 1},
+        "OPTIONS": {"timeout": 1, "connect_timeout": 1, "retry_attempts": 0},
     },
+}
+
+# The same with nobody there.
+_NOWHERE = "/nonexistent/socket"
+CACHES |= {
+    "redis-down": CACHES["redis"] | {"LOCATION": f"unix://{_NOWHERE}"},
+    "django-redis-down": CACHES["django-redis"] | {"LOCATION": f"unix://{_NOWHERE}"},
+    "memcached-down": CACHES["memcached"] | {"LOCATION": f"unix:{_NOWHERE}"},
 }
 
 REALTIME_TICKET_BACKEND = "realtime_ticket.backends.locmem.LocMemBackend"

@@ -20,6 +20,8 @@ from tests.helpers import hide_package
 BACKENDS = "realtime_ticket.backends."
 REDIS = f"{BACKENDS}redis.RedisBackend"
 MEMCACHED = f"{BACKENDS}memcached.MemcachedBackend"
+PATIENT = {"timeout": 1, "connect_timeout": 1}
+STEADY = {"retry_attempts": 0}
 CACHE = f"{BACKENDS}cache.CacheBackend"
 DATABASE = f"{BACKENDS}database.DatabaseBackend"
 LOCMEM = f"{BACKENDS}locmem.LocMemBackend"
@@ -218,12 +220,16 @@ class TestCache:
             ("redis.RedisCache", {}, ["W004"]),
             ("redis.RedisCache", {"socket_timeout": 1}, ["W004"]),
             ("redis.RedisCache", REDIS_PATIENCE, []),
-            ("memcached.PyMemcacheCache", {}, ["W004"]),
-            ("memcached.PyMemcacheCache", {"timeout": 1}, ["W004"]),
-            ("memcached.PyMemcacheCache", {"timeout": 1, "connect_timeout": 1}, []),
+            ("memcached.PyMemcacheCache", {}, ["W004", "W012"]),
+            ("memcached.PyMemcacheCache", STEADY, ["W004"]),
+            ("memcached.PyMemcacheCache", STEADY | {"timeout": 1}, ["W004"]),
+            ("memcached.PyMemcacheCache", PATIENT, ["W012"]),
+            ("memcached.PyMemcacheCache", PATIENT | {"retry_attempts": 1}, ["W012"]),
+            ("memcached.PyMemcacheCache", PATIENT | STEADY, []),
             ("memcached.PyMemcacheCache",
-             {"timeout": 1, "connect_timeout": 1, "ignore_exc": True}, ["E011"]),
-            ("memcached.PyMemcacheCache", {"ignore_exc": True}, ["E011", "W004"]),
+             PATIENT | STEADY | {"ignore_exc": True}, ["E011"]),
+            ("memcached.PyMemcacheCache",
+             {"ignore_exc": True}, ["E011", "W004", "W012"]),
         ],
         ids=lambda value: ascii(value)[:60],
     )  # fmt: skip
@@ -395,3 +401,13 @@ class TestDatabase:
         configure(DATABASE=alias)
         assert connections[alias].vendor != "sqlite"
         assert check_ids() == []
+
+
+def test_several_memcached_servers_are_not_one(settings: Any, configure: Any) -> None:
+    """W012 comes with more than one server: a dead one's keys go to its neighbour."""
+    settings.CACHES = settings.CACHES | {
+        "memcached": settings.CACHES["memcached"]
+        | {"LOCATION": ["127.0.0.1:1", "127.0.0.1:2"]}
+    }
+    configure(BACKEND=CACHE, CACHE="memcached")
+    assert check_ids() == ["W012"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import pytest
-from django.core.management import call_command
+from django.db import connections
 
 from realtime_ticket.backends import _connection, _sql
 from realtime_ticket.backends.base import BaseBackend
@@ -45,7 +46,7 @@ class TestRedis(NeedsServer):
         return RedisBackend(unix_socket_path=NOWHERE)
 
 
-class TestRedisWithoutGetdel(NeedsServer):
+class TestRedisWithoutGetdel(TestRedis):
     server = "old-redis"
 
     def make_backend(self) -> BaseBackend:
@@ -62,11 +63,28 @@ class TestMemcached(NeedsServer):
         return MemcachedBackend(servers=[NOWHERE])
 
 
-class TestThreeMemcacheds(NeedsServer):
-    server = "memcached"
-
+class TestThreeMemcacheds(TestMemcached):
     def make_backend(self) -> BaseBackend:
         return MemcachedBackend(servers=[str(path) for path in servers.MEMCACHED])
+
+
+class OnDatabase(BackendContract):
+    database: ClassVar[str]
+    nowhere: ClassVar[dict[str, Any]]
+    """Settings that lead to no database."""
+
+    def make_unreachable_backend(self) -> BaseBackend:
+        connection = connections[self.database]
+        connection.close()
+        connection.settings_dict = connection.settings_dict | self.nowhere
+        return self.make_backend()
+
+    @pytest.fixture(autouse=True)
+    def _settings(self) -> Iterator[None]:
+        connection = connections[self.database]
+        settings = connection.settings_dict
+        yield
+        connection.settings_dict = settings
 
 
 class NeedsCache(BackendContract):
@@ -74,6 +92,11 @@ class NeedsCache(BackendContract):
 
     def make_backend(self) -> BaseBackend:
         return CacheBackend(alias=self.alias)
+
+
+class CanBeDown(NeedsCache):
+    def make_unreachable_backend(self) -> BaseBackend:
+        return CacheBackend(alias=f"{self.alias}-down")
 
 
 class TestLocMemCache(NeedsCache):
@@ -91,49 +114,48 @@ class TestFileCache(NeedsCache):
 
 
 @pytest.mark.django_db(transaction=True)
-class TestDatabaseCache(NeedsCache):
+class TestDatabaseCache(NeedsCache, OnDatabase):
     alias = "database"
-
-    @pytest.fixture(autouse=True)
-    def _table(self) -> None:
-        call_command("createcachetable", verbosity=0)
+    database = "default"
+    nowhere = {"NAME": f"{NOWHERE}/db.sqlite3"}
 
 
-class TestRedisCache(NeedsCache, NeedsServer):
+class TestRedisCache(CanBeDown, NeedsServer):
     alias = "redis"
     server = "redis"
 
 
-class TestDjangoRedis(NeedsCache, NeedsServer):
+class TestDjangoRedis(CanBeDown, NeedsServer):
     alias = "django-redis"
     server = "redis"
 
 
-class TestPyMemcacheCache(NeedsCache, NeedsServer):
+class TestPyMemcacheCache(CanBeDown, NeedsServer):
     alias = "memcached"
     server = "memcached"
 
 
-@pytest.mark.django_db(transaction=True)
-class TestSQLite(BackendContract):
+class NeedsDatabase(OnDatabase):
     def make_backend(self) -> BaseBackend:
-        return DatabaseBackend()
+        return DatabaseBackend(alias=self.database)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestSQLite(NeedsDatabase):
+    database = "default"
+    nowhere = {"NAME": f"{NOWHERE}/db.sqlite3"}
 
 
 @pytest.mark.django_db(transaction=True, databases=["postgresql"])
-class TestPostgreSQL(NeedsServer):
-    server = "postgresql"
-
-    def make_backend(self) -> BaseBackend:
-        return DatabaseBackend(alias="postgresql")
+class TestPostgreSQL(NeedsServer, NeedsDatabase):
+    server = database = "postgresql"
+    nowhere = {"HOST": NOWHERE}
 
 
 @pytest.mark.django_db(transaction=True, databases=["mariadb"])
-class TestMariaDB(NeedsServer):
-    server = "mariadb"
-
-    def make_backend(self) -> BaseBackend:
-        return DatabaseBackend(alias="mariadb")
+class TestMariaDB(NeedsServer, NeedsDatabase):
+    server = database = "mariadb"
+    nowhere = {"OPTIONS": {"unix_socket": NOWHERE}}
 
 
 class TestMySQL(TestMariaDB):

@@ -603,6 +603,7 @@ TRIGGERS: dict[str, dict[str, Any]] = {
     },
     "W010": _cache(f"{_DJANGO_CACHES}.dummy.DummyCache"),
     "W011": {"REALTIME_TICKET_TIMEOUT": 10},
+    "W012": _cache(f"{_DJANGO_CACHES}.memcached.PyMemcacheCache"),
 }
 
 

@@ -31,6 +31,7 @@ def check_cache(alias: str) -> list[checks.CheckMessage]:
         *_sharing(cache, alias),
         *_capacity(cache, alias),
         *_honesty(cache, alias, options),
+        *_steadiness(cache, alias, options),
         *_patience(cache, alias, options),
     ]
 
@@ -74,6 +75,21 @@ def _honesty(
             hint="Remove IGNORE_EXCEPTIONS (django-redis) or ignore_exc (pymemcache), "
             "or give tickets a cache of their own.",
             id="realtime_ticket.E011",
+        )
+
+
+def _steadiness(
+    cache: Any, alias: str, options: dict[str, Any]
+) -> Iterator[checks.CheckMessage]:
+    if type(cache).__name__ != "PyMemcacheCache":
+        return
+    if options.get("retry_attempts") != 0 or len(cache._servers) > 1:
+        yield checks.Warning(
+            f"The cache {alias!r} takes a Memcached server that is down for an empty "
+            "one, so for a while an outage looks like an invalid ticket.",
+            hint="Set retry_attempts to 0 in its OPTIONS and use one server, or use "
+            "MemcachedBackend.",
+            id="realtime_ticket.W012",
         )
 
 

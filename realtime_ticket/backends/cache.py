@@ -32,7 +32,14 @@ class CacheBackend(BaseBackend):
         self._local = threading.local()
 
     def add(self, key: str, data: str, expire: int) -> bool:
-        return bool(self._cache.add(key, data, timeout=expire))
+        cache = self._cache
+        if cache.add(key, data, timeout=expire):
+            return True
+        # "Taken" is also what a cache says that hides its errors, as Django's does on a
+        # database table. Then there is nothing under the key, or asking raises.
+        if cache.get(key) is None:
+            raise LookupError("The cache did not keep the ticket.")
+        return False
 
     def pop(self, key: str) -> str | None:
         cache = self._cache
