@@ -62,18 +62,29 @@ def check_template_variable(**kwargs: Any) -> list[checks.CheckMessage]:
 
 
 @checks.register(checks.Tags.security)
-def check_backend(
+def check_backend(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Report what the storage backend says of itself, without asking the storage."""
+    return _findings(())
+
+
+@checks.register(checks.Tags.database)
+def check_storage(
     databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[checks.CheckMessage]:
-    """Report what the storage backend says of itself, as far as it may look.
+    """Report what only a query can tell.
 
-    It queries only with ``manage.py check --database ALIAS``, as ``migrate`` does too.
+    It runs with ``manage.py check --database ALIAS``, as with ``migrate``.
     """
+    known = _findings(())
+    return [found for found in _findings(databases or ()) if found not in known]
+
+
+def _findings(databases: Sequence[str]) -> list[checks.CheckMessage]:
     try:
         backend = conf.backend()
     except conf.WrongSetting:
         return []  # check_settings() has reported it
-    return backend.check(databases or ())
+    return backend.check(databases)
 
 
 def _wrong_settings() -> Iterator[checks.CheckMessage]:
