@@ -21,6 +21,7 @@ _SETTINGS: tuple[Callable[[], object], ...] = (
     conf.hash_keys,
     conf.audiences,
     conf.claims,
+    conf.service_keys,
     conf.backend,
 )
 

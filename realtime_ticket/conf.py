@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "CACHE": "default",
     "DATABASE": DEFAULT_DB_ALIAS,
     "OPTIONS": {},
+    "SERVICE_KEYS": (),
 }
 """Every setting, without its ``REALTIME_TICKET_``, and its default."""
 
@@ -120,6 +122,24 @@ def claims() -> Callable[[Any], dict[str, Any]] | None:
     return function
 
 
+def service_keys(keys: object = None) -> tuple[str, ...]:
+    """Return the keys with which servers of your own may consume over HTTP.
+
+    They are the setting's, or else the ``keys`` of one view.
+    """
+    value = _read("SERVICE_KEYS") if keys is None else keys
+    if not isinstance(value, (list, tuple)) or not all(
+        isinstance(key, str) and _SERVICE_KEY.fullmatch(key) for key in value
+    ):
+        raise WrongSetting(  # without the value: it is a secret
+            "REALTIME_TICKET_SERVICE_KEYS is not a list of keys.",
+            hint="Make each key with secrets.token_urlsafe(32): at least 32 characters "
+            "of A-Z, a-z, 0-9, '.', '_', '~', '+', '/', '=' and '-'.",
+            id="E013",
+        )
+    return tuple(value)
+
+
 def backend_class() -> type[BaseBackend]:
     """Return the class of the storage backend."""
     path = _read("BACKEND")
@@ -176,10 +196,13 @@ def get_service() -> TicketService:
     global _service
     with _lock:
         if _service is None:
-            _service = SignallingService(
-                backend(), expire=expire(), prefix=prefix(), hash_keys=hash_keys()
-            )
+            _service = new_service(SignallingService)
         return _service
+
+
+def new_service(cls: type[TicketService] = TicketService) -> TicketService:
+    """Return a new service as the settings describe it. See get_service()."""
+    return cls(backend(), expire=expire(), prefix=prefix(), hash_keys=hash_keys())
 
 
 class SignallingService(TicketService):
@@ -199,6 +222,8 @@ _SIGNALS = {
     "consumed": signals.ticket_consumed,
     "rejected": signals.ticket_rejected,
 }
+# What fits a Bearer credential (RFC 6750, section 2.1), long enough not to be guessed.
+_SERVICE_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{32,}")
 _ALIASES = {"CACHE": "CACHES", "DATABASE": "DATABASES"}
 
 _lock = threading.Lock()

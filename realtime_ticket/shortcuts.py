@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
+from django.db import InterfaceError, OperationalError, connections
 
 from . import conf
 from .exceptions import InvalidClaims, InvalidTicket, NotAuthenticated
@@ -53,8 +54,23 @@ def get_user(ticket: Ticket) -> AbstractBaseUser:
 
 
 async def aget_user(ticket: Ticket) -> AbstractBaseUser:
-    """See get_user()."""
-    return await sync_to_async(get_user)(ticket)
+    """See get_user(). It outlives a restart of the database, in a process without
+    requests too."""
+    return await sync_to_async(_get_user_anew)(ticket)
+
+
+def _get_user_anew(ticket: Ticket) -> AbstractBaseUser:
+    """See get_user(). Try twice when the connection turns out to be dead.
+
+    Django looks for dead connections between requests, and so never for a WebSocket.
+    """
+    try:
+        return get_user(ticket)
+    except (OperationalError, InterfaceError):
+        for connection in connections.all(initialized_only=True):
+            if not connection.in_atomic_block:  # which would be rolled back
+                connection.close_if_unusable_or_obsolete()
+        return get_user(ticket)
 
 
 def _user_claims(user: Any) -> dict[str, Any]:

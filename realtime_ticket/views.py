@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.views import View
 from django.views.decorators.cache import never_cache
@@ -42,7 +43,9 @@ class BaseTicketView(View):
             check_audience(audience)
         # Here and not on dispatch(), because these decorators tell an async view by the
         # function, and dispatch() is none. Also for projects without the middleware.
-        return never_cache(csrf_protect(super().as_view(**initkwargs)))
+        view = never_cache(csrf_protect(super().as_view(**initkwargs)))
+        # LoginRequiredMiddleware would redirect to a page where a script needs a 401.
+        return login_not_required(view)
 
     def get_audience(self) -> str:
         """Return the audience to issue for. Raise InvalidAudience."""

@@ -91,7 +91,8 @@ class TestACleanProject:
         """All settings at once, each with a good value."""
         configure(EXPIRE=120, PREFIX="x", HASH_KEYS=True, AUDIENCES=["a"], REDIS={},
                   MEMCACHED={}, CACHE="default", DATABASE="default", OPTIONS={},
-                  CLAIMS="tests.test_conf.add_claims")  # fmt: skip
+                  CLAIMS="tests.test_conf.add_claims",
+                  SERVICE_KEYS=["a" * 32])  # fmt: skip
         assert check_ids() == []
 
     def test_is_part_of_check_deploy_and_of_tags(self) -> None:
@@ -115,6 +116,8 @@ class TestSettings:
             ({"HASH_KEYS": "yes"}, ["E009"]),
             ({"BACKEND": CACHE, "CACHE": "nothing"}, ["E010"]),
             ({"BACKEND": DATABASE, "DATABASE": "nothing"}, ["E010"]),
+            ({"SERVICE_KEYS": "a" * 32}, ["E013"]),
+            ({"SERVICE_KEYS": ["too-short"]}, ["E013"]),
             ({"BACKEND": LOCMEM}, ["W001"]),
             ({"EXPIRE": 121}, ["W002"]),
             ({"EXPIRY": 10}, ["W011"]),
@@ -159,6 +162,13 @@ class TestSettings:
         (finding,) = findings()
         assert "REALTIME_TICKET_EXPIRES " in finding.msg
         assert "REALTIME_TICKET_EXPIRE," in str(finding.hint)
+
+    def test_a_key_is_not_shown(self, configure: Any) -> None:
+        """E013 says how to make a key, and not what the wrong one is."""
+        configure(SERVICE_KEYS=["a-secret"])
+        (finding,) = findings()
+        assert "a-secret" not in str(finding)
+        assert "secrets.token_urlsafe(32)" in str(finding.hint)
 
     def test_a_setting_of_a_backend_of_ones_own(self, configure: Any) -> None:
         """What a backend names as its setting is no typo; without it, it is."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ LOCMEM = f"{BACKENDS}locmem.LocMemBackend"
 DUMMY_CACHE = {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}
 
 NOT_CALLABLE = 1
+SERVICE_KEY = "Ab9._~+/=-" * 4
 
 
 def add_claims(request: Any) -> dict[str, Any]:
@@ -80,6 +83,7 @@ class TestDefaults:
         assert conf.hash_keys() is False
         assert conf.audiences() == ()
         assert conf.claims() is None
+        assert conf.service_keys() == ()
 
     def test_make_a_service(self) -> None:
         """get_service needs no setting at all, and no server either."""
@@ -91,7 +95,7 @@ class TestDefaults:
         """The list of settings is the documented one."""
         assert set(conf.DEFAULTS) == {
             "BACKEND", "EXPIRE", "PREFIX", "HASH_KEYS", "AUDIENCES", "CLAIMS", "REDIS",
-            "MEMCACHED", "CACHE", "DATABASE", "OPTIONS",
+            "MEMCACHED", "CACHE", "DATABASE", "OPTIONS", "SERVICE_KEYS",
         }  # fmt: skip
 
 
@@ -117,6 +121,19 @@ class TestValues:
         """The function is imported when it is needed."""
         configure(settings, CLAIMS=f"{__name__}.add_claims")
         assert conf.claims() is add_claims
+
+    @pytest.mark.parametrize("kind", [list, tuple])
+    def test_service_keys_are_in_order(self, settings: Any, kind: Any) -> None:
+        """A list or a tuple of what fits a Bearer credential."""
+        keys = ["a" * 32, SERVICE_KEY, "-" * 1000]
+        configure(settings, SERVICE_KEYS=kind(keys))
+        assert conf.service_keys() == tuple(keys)
+
+    def test_a_service_key_may_be_made_as_the_hint_says(self, settings: Any) -> None:
+        """secrets.token_urlsafe(32) always fits."""
+        keys = [secrets.token_urlsafe(32) for _ in range(100)]
+        configure(settings, SERVICE_KEYS=keys)
+        assert conf.service_keys() == tuple(keys)
 
     @pytest.mark.parametrize(
         ("name", "value", "id"),
@@ -169,6 +186,19 @@ class TestValues:
             ("HASH_KEYS", 1, "E009"),
             ("HASH_KEYS", "False", "E009"),
             ("HASH_KEYS", None, "E009"),
+            ("SERVICE_KEYS", SERVICE_KEY, "E013"),
+            ("SERVICE_KEYS", None, "E013"),
+            ("SERVICE_KEYS", {SERVICE_KEY}, "E013"),
+            ("SERVICE_KEYS", {SERVICE_KEY: 1}, "E013"),
+            ("SERVICE_KEYS", [None], "E013"),
+            ("SERVICE_KEYS", [SERVICE_KEY.encode()], "E013"),
+            ("SERVICE_KEYS", [uuid.UUID(int=5)], "E013"),
+            ("SERVICE_KEYS", [""], "E013"),
+            ("SERVICE_KEYS", [SERVICE_KEY, "a" * 31], "E013"),
+            ("SERVICE_KEYS", [f"{SERVICE_KEY} "], "E013"),
+            ("SERVICE_KEYS", [f"{SERVICE_KEY}\n"], "E013"),
+            ("SERVICE_KEYS", [f"{SERVICE_KEY}:"], "E013"),
+            ("SERVICE_KEYS", ["é" * 32], "E013"),
         ],
         ids=lambda value: ascii(value)[:40],
     )
@@ -181,12 +211,14 @@ class TestValues:
             get_service()
             conf.audiences()
             conf.claims()
+            conf.service_keys()
         error: Any = caught.value
         assert isinstance(error, conf.WrongSetting)
         assert error.id == f"realtime_ticket.{id}"
         assert f"REALTIME_TICKET_{name}" in error.message
         assert len(error.hint) > 10
         assert str(error) == f"{error.message} {error.hint}"
+        assert SERVICE_KEY not in str(error)  # it is a secret
 
     @pytest.mark.parametrize(
         ("package", "path", "extra"),

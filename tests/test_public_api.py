@@ -126,11 +126,30 @@ def test_names_are_documented(name: str) -> None:
         "realtime_ticket.testing.BackendContract",
         "realtime_ticket.testing.AsyncDoor",
         "realtime_ticket.urls.urlpatterns",
+        "realtime_ticket.handshake.PROTOCOL",
+        "realtime_ticket.handshake.PARAMETER",
+        "realtime_ticket.handshake.CARRIERS",
+        "realtime_ticket.handshake.AllowedOrigins",
+        "realtime_ticket.handshake.find_ticket",
+        "realtime_ticket.handshake.select_subprotocol",
+        "realtime_ticket.handshake.split_subprotocols",
+        "realtime_ticket.handshake.strip_query",
+        "realtime_ticket.handshake.without_ticket",
+        "realtime_ticket.integrations.asgi.TicketMiddleware",
+        "realtime_ticket.integrations.http.AuthorizeView",
+        "realtime_ticket.integrations.http.BadRequest",
+        "realtime_ticket.integrations.http.ConsumeView",
+        "realtime_ticket.integrations.http.ServiceView",
+        "realtime_ticket.integrations.centrifugo.CentrifugoConnectView",
+        "realtime_ticket.integrations.urls.urlpatterns",
     ],
 )
 def test_documented_paths_exist(path: str) -> None:
     """The dotted paths that settings and tests of users name."""
-    assert import_string(path) is not None
+    found = import_string(path)
+    assert found is not None
+    if inspect.isclass(found) or inspect.isroutine(found):
+        assert inspect.getdoc(found)
 
 
 def test_is_typed() -> None:

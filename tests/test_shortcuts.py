@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import ValidationError
+from django.db import connection, connections, transaction
+from django.test import TestCase
 
 from realtime_ticket import (
     InvalidAudience,
@@ -25,7 +29,11 @@ from realtime_ticket import (
     issue_ticket,
     shortcuts,
 )
+from tests import servers
 from tests.helpers import GOOD
+from tests.test_backends_database import kill_connection
+
+REMOTE = [alias for alias in ("postgresql", "mariadb") if not servers.missing(alias)]
 
 
 class Person:
@@ -176,3 +184,111 @@ class TestGetUser:
         monkeypatch.setattr(shortcuts, "get_user_model", lambda: model)
         with pytest.raises(InvalidTicket):
             find(ticket_of("7"))
+
+
+class UsersElsewhere:
+    """A router that finds users in another database."""
+
+    alias = ""
+
+    def db_for_read(self, model: type, **hints: object) -> str | None:
+        return self.alias or None
+
+    db_for_write = db_for_read
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", *REMOTE])
+class TestInALongLivedProcess:
+    """A realtime server has no requests, at whose ends Django mends connections."""
+
+    @pytest.fixture(params=["postgresql", "mariadb"])
+    def alias(
+        self,
+        request: pytest.FixtureRequest,
+        settings: Any,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> str:
+        """The alias of each database server, where the users are."""
+        servers.require(request.param)
+        monkeypatch.setattr(UsersElsewhere, "alias", request.param)
+        settings.DATABASE_ROUTERS = [f"{__name__}.UsersElsewhere"]
+        return str(request.param)
+
+    @pytest.fixture(params=[0, None], ids=["one-query", "for-ever"])
+    def max_age(
+        self, request: pytest.FixtureRequest, alias: str, monkeypatch: Any
+    ) -> int | None:
+        """CONN_MAX_AGE, for connections that are yet to be made."""
+        # The dict is that of all threads.
+        monkeypatch.setitem(
+            connections[alias].settings_dict, "CONN_MAX_AGE", request.param
+        )
+        age: int | None = request.param
+        return age
+
+    @pytest.fixture
+    def run(self) -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
+        """A function that runs a coroutine as a realtime server would.
+
+        In a thread of its own, and so is the database connection.
+        """
+        with ThreadPoolExecutor(1) as thread, asyncio.Runner() as runner:
+            yield lambda coroutine: thread.submit(runner.run, coroutine).result(30)
+            thread.submit(runner.run, sync_to_async(connections.close_all)()).result()
+
+    def test_the_database_may_restart(
+        self, alias: str, max_age: int | None, run: Callable[..., Any]
+    ) -> None:
+        """Nobody notices: what was asked in vain is asked again."""
+        ticket = ticket_of(User.objects.create_user("ada").pk)
+
+        async def scenario() -> list[object]:
+            await aget_user(ticket)
+            await sync_to_async(kill_connection)(alias)
+            found: list[object] = []
+            for _ in range(3):
+                found.append((await aget_user(ticket)).get_username())
+            return found
+
+        assert run(scenario()) == ["ada"] * 3
+
+    def test_the_connection_is_kept(
+        self, alias: str, max_age: int | None, run: Callable[..., Any]
+    ) -> None:
+        """Nothing closes it in the middle of what the caller does with it."""
+        user = User.objects.create_user("ada")
+
+        async def scenario() -> list[bool]:
+            backend = sync_to_async(lambda: connections[alias].connection)
+            await aget_user(ticket_of(user.pk))
+            before = await backend()
+            with pytest.raises(InvalidTicket):
+                await aget_user(ticket_of(0))
+            return [before is not None, await backend() is before]
+
+        assert run(scenario()) == [True, True]
+
+
+class TestInATestCase(TestCase):
+    def test_aget_user_leaves_the_transaction_alone(self) -> None:
+        """A TestCase can test a consumer: the connection is not closed under it."""
+        ticket = ticket_of(User.objects.create_user("ada").pk)
+        for _ in range(2):
+            assert async_to_sync(aget_user)(ticket).get_username() == "ada"
+        assert connection.in_atomic_block
+        assert User.objects.count() == 1
+
+    async def test_aget_user_in_an_async_test(self) -> None:
+        """And so can one with async def."""
+        user = await User.objects.acreate_user("ada")
+        assert await aget_user(ticket_of(user.pk)) == user
+        assert await User.objects.acount() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_aget_user_leaves_any_transaction_alone() -> None:
+    """Neither in a transaction of the caller's own."""
+    with transaction.atomic():
+        ticket = ticket_of(User.objects.create_user("ada").pk)
+        assert async_to_sync(aget_user)(ticket).get_username() == "ada"
+    assert User.objects.count() == 1

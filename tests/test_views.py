@@ -36,6 +36,8 @@ urlpatterns = [
     path("async/", AsyncRealtimeTicketView.as_view()),
     path("async/chat/", AsyncRealtimeTicketView.as_view(audience="chat")),
     path("async/none/", AsyncRealtimeTicketView.as_view(audience="")),
+    path("sync/page/", lambda request: HttpResponse()),
+    path("async/page/", lambda request: HttpResponse()),
 ]
 
 pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db]
@@ -43,6 +45,7 @@ pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db]
 REDIS = "realtime_ticket.backends.redis.RedisBackend"
 MEMCACHED = "realtime_ticket.backends.memcached.MemcachedBackend"
 DATABASE = "realtime_ticket.backends.database.DatabaseBackend"
+LOGIN_REQUIRED = "django.contrib.auth.middleware.LoginRequiredMiddleware"
 TOKEN = "a" * 32
 """A CSRF token; Django's own is 32 characters too."""
 
@@ -145,6 +148,14 @@ class TestGranting:
 class TestRefusing:
     def test_the_anonymous(self, anonymous: Browser) -> None:
         """401 and JSON, no redirect to a login page."""
+        assert is_refused(anonymous.post(), 401, "Log in first.")
+
+    def test_the_anonymous_where_all_views_need_a_login(
+        self, anonymous: Browser, settings: Any
+    ) -> None:
+        """LoginRequiredMiddleware leaves the answer to us: a script needs a 401."""
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, LOGIN_REQUIRED]
+        assert anonymous.request("get", "page/").status_code == 302
         assert is_refused(anonymous.post(), 401, "Log in first.")
 
     def test_the_inactive(self, browser: Browser, user: User) -> None:

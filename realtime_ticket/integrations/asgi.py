@@ -1,0 +1,243 @@
+"""Middleware for ASGI: Channels, Starlette, FastAPI, Litestar, Quart, or none of them.
+
+It needs no framework, and no Django unless it is to find its service or its users.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Collection, Container, MutableMapping
+from typing import Any, Literal, NamedTuple
+
+from realtime_ticket.exceptions import InvalidTicket, RealtimeTicketError, StorageError
+from realtime_ticket.handshake import (
+    CARRIERS,
+    Carrier,
+    find_ticket,
+    select_subprotocol,
+    strip_query,
+    without_ticket,
+)
+from realtime_ticket.service import TicketService
+from realtime_ticket.tickets import Ticket
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+logger = logging.getLogger("realtime_ticket")
+
+
+class _ForeignOrigin(RealtimeTicketError):
+    """The handshake comes from a page of another site."""
+
+
+class _Refusal(NamedTuple):
+    status: int
+    close_code: int
+    message: str
+    header: tuple[bytes, bytes] | None = None
+
+
+_REFUSALS: dict[type[RealtimeTicketError], _Refusal] = {
+    # A 401 names a scheme (RFC 9110, section 15.5.2).
+    InvalidTicket: _Refusal(
+        401, 4401, "No valid ticket.", (b"www-authenticate", b"Ticket")
+    ),
+    StorageError: _Refusal(
+        503, 1013, "Try again with a new ticket.", (b"retry-after", b"1")
+    ),
+    _ForeignOrigin: _Refusal(403, 4403, "This origin may not connect."),
+}
+
+
+class TicketMiddleware:
+    """Let in the connections that show a good ticket, and say whose they are.
+
+    It handles the scopes ``websocket`` and ``http`` (for server-sent events), and
+    consumes one ticket for each connection. The application finds in its scope
+    ``ticket``, a Ticket, and with ``load_user=True`` also ``user``, who exists and is
+    active. The ticket itself is taken out of the query string and the headers: the
+    application does not see it, nor does the log of a server that writes the URL of its
+    scope (uvicorn does, daphne has its own). Put this inside of a CORS middleware.
+
+    ``origins`` holds the origins whose pages may connect, mostly AllowedOrigins; None
+    lets every origin in. It is judged first, so a foreign page spends no ticket.
+    ``service`` is a TicketService; without it, Django's settings describe one.
+    ``audience`` is whom the tickets are for. ``carriers`` says where they may be.
+    ``required=False`` lets in who shows no ticket, with None as ``ticket`` and an
+    AnonymousUser as ``user``; a bad ticket is refused all the same.
+    ``scope_types=("websocket",)`` leaves HTTP alone.
+
+    ``refusal`` says how a WebSocket is refused. ``"strict"``: before it is accepted,
+    with HTTP 401, 403 for a foreign origin, 503 when the storage failed; always 403
+    with a server that lacks the extension ``websocket.http.response``. ``"visible"``:
+    accepted, then closed with 4401, 4403 or 1013, because a browser shows no HTTP
+    status to the page's script. HTTP requests are always answered with the status.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        *,
+        origins: Container[str | None] | None,
+        service: TicketService | None = None,
+        audience: str = "",
+        carriers: Collection[Carrier] = CARRIERS,
+        required: bool = True,
+        refusal: Literal["strict", "visible"] = "strict",
+        load_user: bool = False,
+        scope_types: Collection[str] = ("websocket", "http"),
+    ) -> None:
+        if refusal not in ("strict", "visible"):
+            raise ValueError(f"A refusal is 'strict' or 'visible', not {refusal!r}.")
+        if isinstance(origins, str):  # where "in" would look for a part of it
+            raise TypeError("Allowed origins are a list of strings, not one string.")
+        if unknown := {*carriers} - {*CARRIERS}:
+            raise ValueError(f"A ticket is carried by {CARRIERS}, not {unknown}.")
+        self.app = app
+        self.origins = origins
+        self.service = service
+        self.audience = audience
+        self.carriers = carriers
+        self.required = required
+        self.refusal = refusal
+        self.load_user = load_user
+        self.scope_types = scope_types
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in self.scope_types:
+            return await self.app(scope, receive, send)
+        try:
+            admitted = await self._admit(scope)
+        except tuple(_REFUSALS) as exc:
+            kind = next(kind for kind in _REFUSALS if isinstance(exc, kind))
+            return await self._refuse(_REFUSALS[kind], scope, receive, send)
+        await self.app(admitted, receive, _echoing(send, scope))
+
+    async def _admit(self, scope: Scope) -> Scope:
+        """Return the scope for the application. Raise what refuses the connection."""
+        headers = _Headers(scope)
+        query = scope.get("query_string", b"").decode("latin-1")
+        # In place, where all else goes into a copy: servers log the URL of their scope.
+        scope["query_string"] = strip_query(query).encode("latin-1")
+        origin = headers.get(b"origin")
+        if self.origins is not None and origin not in self.origins:
+            logger.warning("Refused a connection from the origin %.200r.", origin)
+            raise _ForeignOrigin
+        offered = scope.get("subprotocols", ())
+        value = find_ticket(
+            subprotocols=offered,
+            query=query,
+            authorization=headers.get(b"authorization"),
+            carriers=self.carriers,
+        )
+        ticket = await self._consume(value) if value or self.required else None
+        admitted = {**scope, "ticket": ticket, "headers": headers.without_ticket()}
+        if offered:
+            admitted["subprotocols"] = without_ticket(offered)
+        if self.load_user:
+            admitted["user"] = await _user(ticket)
+        return admitted
+
+    async def _consume(self, value: str) -> Ticket:
+        if self.service is None:
+            from realtime_ticket import conf
+
+            return await conf.get_service().aconsume(value, audience=self.audience)
+        return await self.service.aconsume(value, audience=self.audience)
+
+    async def _refuse(
+        self, refusal: _Refusal, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if scope["type"] == "http":
+            return await _respond(refusal, "http", send)
+        await receive()  # websocket.connect
+        if self.refusal == "visible":
+            protocol = select_subprotocol(scope.get("subprotocols"))
+            await send({"type": "websocket.accept", "subprotocol": protocol})
+        elif "websocket.http.response" in (scope.get("extensions") or ()):
+            return await _respond(refusal, "websocket.http", send)
+        await send(
+            {
+                "type": "websocket.close",
+                "code": refusal.close_code,
+                "reason": refusal.message,
+            }
+        )
+
+
+class _Headers:
+    """The headers of a scope, as text, and without the ticket."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._pairs: list[tuple[bytes, bytes]] = list(scope["headers"])
+
+    def get(self, name: bytes) -> str | None:
+        values = [value for key, value in self._pairs if key == name]
+        return b", ".join(values).decode("latin-1") if values else None
+
+    def without_ticket(self) -> list[tuple[bytes, bytes]]:
+        return [pair for key, value in self._pairs for pair in _cleaned(key, value)]
+
+
+def _cleaned(name: bytes, value: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the header without a ticket, or nothing when it held nothing else."""
+    text = value.decode("latin-1")
+    if name == b"authorization" and find_ticket(authorization=text):
+        return []
+    if name == b"sec-websocket-protocol":
+        text = ", ".join(without_ticket(text))
+        return [(name, text.encode("latin-1"))] if text else []
+    return [(name, value)]
+
+
+def _echoing(send: Send, scope: Scope) -> Send:
+    """Return a send() that answers our subprotocol where the application names none."""
+    protocol = select_subprotocol(scope.get("subprotocols"))
+    if protocol is None:
+        return send
+
+    async def echo(message: Message) -> None:
+        if message["type"] == "websocket.accept" and not message.get("subprotocol"):
+            message = {**message, "subprotocol": protocol}
+        await send(message)
+
+    return echo
+
+
+async def _respond(refusal: _Refusal, protocol: str, send: Send) -> None:
+    body = json.dumps({"status": "error", "message": refusal.message}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+    ]
+    if refusal.header:
+        headers.append(refusal.header)
+    await send(
+        {
+            "type": f"{protocol}.response.start",
+            "status": refusal.status,
+            "headers": headers,
+        }
+    )
+    await send({"type": f"{protocol}.response.body", "body": body})
+
+
+async def _user(ticket: Ticket | None) -> Any:
+    if ticket is None:
+        from django.contrib.auth.models import AnonymousUser
+
+        return AnonymousUser()
+    from django.db import Error
+
+    from realtime_ticket.shortcuts import aget_user
+
+    try:
+        return await aget_user(ticket)
+    except Error as exc:
+        raise StorageError("The user could not be loaded.") from exc

@@ -1,0 +1,54 @@
+"""Centrifugo's connect proxy: Centrifugo asks, for each client, who it is.
+
+Request and answers as in https://centrifugal.dev/docs/server/proxy#connect-proxy. The
+client sends ``{"ticket": TICKET}`` as its connection data, a new one each time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, JsonResponse
+
+from realtime_ticket.exceptions import InvalidTicket, StorageError
+from realtime_ticket.tickets import Ticket
+
+from .http import ServiceView
+
+
+class CentrifugoConnectView(ServiceView):
+    """Answer Centrifugo's connect proxy. Override ``result()`` to say more.
+
+    The status is 200 where Centrifugo could ask. A client without a good ticket is
+    disconnected with 4401, and comes back with a new one; 4501, for a user who is gone,
+    is final; 4013 says that the storage failed, and the client comes back.
+    """
+
+    http_method_names = ["post"]
+
+    audience: str = ""
+    """Whom the tickets are for."""
+
+    def post(self, request: HttpRequest) -> JsonResponse:
+        data = self.read_json().get("data")
+        value = data.get("ticket") if isinstance(data, dict) else None
+        try:
+            ticket = self.consume(value or "", audience=self.audience)
+            return JsonResponse({"result": self.result(ticket)})
+        except InvalidTicket as exc:
+            return _disconnect(4501 if exc.reason == "user" else 4401, "invalid ticket")
+        except StorageError:
+            return _disconnect(4013, "try again")
+
+    def result(self, ticket: Ticket) -> dict[str, Any]:
+        """Return Centrifugo's ``result`` for the user of this ticket.
+
+        Raise InvalidTicket to refuse a good ticket, as ``get_user()`` does for a user
+        who is gone.
+        """
+        return {"user": str(ticket.user_id), "info": {"username": ticket.username}}
+
+
+def _disconnect(code: int, reason: str) -> JsonResponse:
+    # 4000 to 4499 let a client come back, 4500 to 4999 are final.
+    return JsonResponse({"disconnect": {"code": code, "reason": reason}})

@@ -1,0 +1,197 @@
+"""Consume over HTTP: for any language, with any backend, and for nginx.
+
+The views are for your own servers, which prove it with ``Authorization: Bearer KEY``,
+one of ``REALTIME_TICKET_SERVICE_KEYS``. Without keys, the views answer 404.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Container, Sequence
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_not_required
+from django.db import connections
+from django.db.transaction import non_atomic_requests
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    JsonResponse,
+)
+from django.utils.crypto import constant_time_compare
+from django.views import View
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
+
+from realtime_ticket import conf
+from realtime_ticket.exceptions import InvalidTicket, StorageError
+from realtime_ticket.handshake import find_ticket
+from realtime_ticket.service import TicketService
+from realtime_ticket.tickets import Ticket
+
+
+class BadRequest(Exception):
+    """The request is not what the view reads. Its text is for the client."""
+
+
+class ServiceView(View):
+    """A view for your own servers, and for nobody else.
+
+    401 without a valid key, 404 where no key is configured, 405 for another method.
+    """
+
+    service: TicketService | None = None
+    """The service to consume with. None: the one that the settings describe."""
+
+    keys: Sequence[str] | None = None
+    """The keys that open this view. None: ``REALTIME_TICKET_SERVICE_KEYS``."""
+
+    wrong_key_status: ClassVar[int] = 401
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
+        if isinstance(initkwargs.get("origins"), str):
+            raise TypeError("Allowed origins are a list of strings, not one string.")
+        view = never_cache(csrf_exempt(super().as_view(**initkwargs)))
+        # Or a rollback of the request's transaction would revive the ticket.
+        for alias in connections if settings.configured else ():
+            view = non_atomic_requests(using=alias)(view)
+        return login_not_required(view)
+
+    def dispatch(
+        self, request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        keys = conf.service_keys(self.keys)
+        if not keys:
+            raise Http404("No service keys are configured.")
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        # Each key is compared, so that the time tells nothing about which one is near.
+        matches = [constant_time_compare(key.strip(), known) for known in keys]
+        if scheme.lower() != "bearer" or not any(matches):
+            return _error(
+                self.wrong_key_status,
+                "Wrong service key.",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        try:
+            return super().dispatch(request, *args, **kwargs)
+        except BadRequest as exc:
+            return _error(400, str(exc))
+
+    def consume(self, value: str, *, audience: str = "") -> Ticket:
+        """See TicketService.consume()."""
+        service = self.service or conf.get_service()
+        return service.consume(value, audience=audience)
+
+    def read_json(self) -> dict[str, Any]:
+        """Return the JSON object in the request's body. Raise BadRequest."""
+        try:
+            fields = json.loads(self.request.body)
+        except (ValueError, RecursionError):
+            fields = None
+        if not isinstance(fields, dict):
+            raise BadRequest("Send a JSON object.")
+        return fields
+
+    def http_method_not_allowed(
+        self, request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        allowed = ", ".join(name.upper() for name in self.http_method_names)
+        return _error(405, f"Use {allowed}.", headers={"Allow": allowed})
+
+
+class ConsumeView(ServiceView):
+    """Answer ``POST {"ticket": TICKET, "audience": ""}`` with who showed the ticket.
+
+    200 ``{"status": "ok", "claims": {"id": 7, "username": "ada"}, "audience": "",
+    "issued_at": SECONDS, "expires_at": SECONDS}``. Otherwise ``"status": "error"`` and
+    400 for a body that is no such JSON object, 403 for a ticket that lets nobody in,
+    503 with ``Retry-After`` when the storage failed. See also ServiceView.
+    """
+
+    http_method_names = ["post"]
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        fields = self.read_json()
+        value, audience = fields.get("ticket"), fields.get("audience", "")
+        if not isinstance(value, str) or not isinstance(audience, str):
+            raise BadRequest("Send a 'ticket', and an 'audience' if it has one.")
+        try:
+            ticket = self.consume(value, audience=audience)
+        except InvalidTicket:
+            return _error(403, "No valid ticket.")
+        except StorageError:
+            return _unavailable()
+        return JsonResponse(
+            {
+                "status": "ok",
+                "claims": ticket.claims,
+                "audience": ticket.audience,
+                "issued_at": ticket.issued_at,
+                "expires_at": ticket.expires_at,
+            }
+        )
+
+
+class AuthorizeView(ServiceView):
+    """Answer nginx's ``auth_request``: may this connection pass, and whose is it?
+
+    The ticket is looked for in the subprotocols, and in the query of ``X-Original-URI``
+    (nginx: ``$request_uri``). 204 with ``X-Realtime-User``, the user's id, and
+    ``X-Realtime-Username``, percent-encoded UTF-8; 401 for a ticket that lets nobody
+    in, 403 for a foreign origin; 503 when the storage failed, and 400 for a wrong
+    service key, both of which nginx makes a 500.
+    """
+
+    http_method_names = ["get"]
+
+    # To nginx, a 401 is the client's fault. Any other status it logs, and answers 500.
+    wrong_key_status: ClassVar[int] = 400
+
+    audience: str = ""
+    """Whom the tickets are for."""
+
+    origins: Container[str | None] | None = None
+    """The origins whose pages may connect, mostly AllowedOrigins. None: all."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        headers = request.headers
+        if self.origins is not None and headers.get("Origin") not in self.origins:
+            return _error(403, "This origin may not connect.")
+        try:
+            value = find_ticket(
+                subprotocols=headers.get("Sec-WebSocket-Protocol"),
+                query=headers.get("X-Original-URI", "").partition("?")[2],
+            )
+            ticket = self.consume(value, audience=self.audience)
+        except InvalidTicket:
+            return _error(
+                401, "No valid ticket.", headers={"WWW-Authenticate": "Ticket"}
+            )
+        except StorageError:
+            return _unavailable()
+        return HttpResponse(
+            status=204,
+            headers={
+                "X-Realtime-User": quote(str(ticket.user_id), safe=""),
+                "X-Realtime-Username": quote(
+                    ticket.username, safe="", errors="replace"
+                ),
+            },
+        )
+
+
+def _error(
+    status: int, message: str, *, headers: dict[str, str] | None = None
+) -> HttpResponse:
+    return JsonResponse(
+        {"status": "error", "message": message}, status=status, headers=headers
+    )
+
+
+def _unavailable() -> HttpResponse:
+    return _error(503, "Try again with a new ticket.", headers={"Retry-After": "1"})
