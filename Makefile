@@ -1,10 +1,12 @@
-# make demo   see it work: Django, a realtime server, and a chat page
-# make test   run the tests, with every storage server that is installed
+# make demo                  see it work: Django, a realtime server, and a chat page
+# make demo SERVER=tornado   the same with one of the servers in examples/
+# make test                  run the tests, with every server that is installed
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
+SERVER ?=
 
 # Where every server is required, so is MariaDB's driver, which is compiled, and every
 # line of the package.
@@ -21,12 +23,14 @@ endif
 .PHONY: demo demo-once test lint docs clean
 
 demo: $(VENV)/.demo
-	@$(BIN)/python -m examples.demo
+	@$(if $(SERVER),$(BIN)/python -m examples.install $(SERVER))
+	@$(BIN)/python -m examples.demo $(if $(SERVER),--server $(SERVER))
 
 demo-once: $(VENV)/.demo
-	@$(BIN)/python -m examples.demo --once
+	@$(if $(SERVER),$(BIN)/python -m examples.install $(SERVER))
+	@$(BIN)/python -m examples.demo --once $(if $(SERVER),--server $(SERVER))
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(VENV)/.servers $(VENV)/.node
 	$(PYTEST) $(ARGS)
 	$(REPORT)
 
@@ -40,7 +44,7 @@ docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -n -W -q docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) docs/_build
+	rm -rf $(VENV) docs/_build node_modules examples/*/node_modules
 
 $(VENV)/.pip:
 	$(PYTHON) -m venv $(VENV)
@@ -54,6 +58,14 @@ $(VENV)/.demo: $(VENV)/.pip pyproject.toml
 $(VENV)/.test: $(VENV)/.pip pyproject.toml
 	$(BIN)/pip install -q -e . $(addprefix --group ,$(GROUPS))
 	@touch $@
+
+$(VENV)/.servers: $(VENV)/.test examples/servers.py $(wildcard examples/*/requirements*.txt examples/*/package.json)
+	$(BIN)/python -m examples.install
+	@touch $@
+
+# Without npm the tests that need it are skipped, and the next make looks for it again.
+$(VENV)/.node: package.json
+	if command -v npm > /dev/null; then npm install --silent --ignore-scripts --no-save --no-package-lock && touch $@; fi
 
 $(VENV)/.lint: $(VENV)/.test
 	$(BIN)/pip install -q --group lint

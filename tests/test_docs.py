@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ import tomllib
 import urllib.error
 import urllib.parse
 import urllib.request
+import wsgiref.simple_server
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,37 +31,51 @@ from typing import Any
 import pytest
 from django.conf import global_settings
 from django.core import checks as django_checks
+from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import get_commands, load_command_class
 from django.db import connections
 from django.template import engines
-from django.test import override_settings
+from django.test import Client, override_settings
+from django.urls import Resolver404, resolve
 
 import realtime_ticket
+from examples.demo.__main__ import EXAMPLES as DEMOS
+from examples.servers import EXAMPLES, SERVERS, Server
 from realtime_ticket import (
     InvalidTicket,
+    StorageError,
     TicketService,
     batching,
     checks,
     conf,
+    get_service,
     signals,
     tickets,
     views,
 )
 from realtime_ticket.backends._database_checks import check_database
 from realtime_ticket.backends.redis import RedisBackend
-from tests import servers
+from realtime_ticket.handshake import CARRIERS
+from realtime_ticket.integrations import asgi, centrifugo
+from realtime_ticket.integrations import urls as integration_urls
+from tests import matrix, servers
+from tests.matrix import ROWS, Row
 from tests.processes import free_ports, running
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = {page.name: page for page in [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]}
+PAGES = {"README.md": ROOT / "README.md"} | {
+    page.relative_to(DOCS).as_posix(): page
+    for page in sorted([*DOCS.glob("*.md"), *DOCS.glob("servers/*.md")])
+}
 PACKAGE = ROOT / "realtime_ticket"
 
 BUILT = {"README.md", "tutorial.md"}
 """Pages whose named files make up a project that is run, and not block by block."""
 
-DIRECTIVES = {"{include}", "{toctree}"}
-LANGUAGES = {"python", "html", "json", "js", "console", "sh", "text"} | DIRECTIVES
+DIRECTIVES = {"{include}", "{literalinclude}", "{toctree}"}
+LANGUAGES = {"python", "html", "json", "js", "perl", "console", "sh", "text"}
+LANGUAGES |= DIRECTIVES
 
 BASE_SETTINGS = """\
 SECRET_KEY = "for tests only, and long enough that no check complains of its length"
@@ -97,7 +113,7 @@ DJANGO_SETTINGS |= {"BASE_DIR", "ROOT_URLCONF", "WSGI_APPLICATION"}
 
 _FENCE = re.compile(r"^```([^\s`]*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FILE_NAME = re.compile(
-    r"(?:#|//|\{#|<!--) ([\w./-]+\.(?:py|html|js|mjs))(?:: .+)?(?: #\}| -->)?$"
+    r"(?:#|//|\{#|<!--) ([\w./-]+\.(?:py|html|js|mjs|pl|pm))(?:: .+)?(?: #\}| -->)?$"
 )
 
 
@@ -395,6 +411,21 @@ def test_commands_exist(fence: Fence) -> None:
 
 def _check_command(words: list[str], page: str) -> None:
     match words:
+        case ["pip" | "npm", "install", *requirements] if page in SERVER_PAGES:
+            assert set(requirements) <= {"--no-deps", OURS, *_requirements(page)}
+        case ["sudo", "apt", "install", "nginx"]:
+            assert page == "servers/nginx.md"
+        case ["daphne" | "gunicorn" | "uvicorn", *_]:
+            command = f"-m {shlex.join(words)}".replace("8001", "$PORT")
+            assert command in {s.command[-1].partition('" ')[2] for s in _servers(page)}
+        case ["centrifugo", "-c", file]:
+            assert (ROOT / file).is_file() and ":8001/" in _example(page, "client.js")
+        case ["make", "demo", variable]:
+            assert variable.removeprefix("SERVER=") in DEMOS
+        case ["make", "test", variable]:
+            file, *options = shlex.split(variable.removeprefix("ARGS="))
+            assert (ROOT / file).is_file()
+            assert not options or (options[0] == "-k" and options[1] in ROWS)
         case ["python", "-m", "venv", ".venv"] | [".", ".venv/bin/activate"]:
             pass
         case ["pip", "install", *requirements] | [
@@ -415,9 +446,14 @@ def _check_command(words: list[str], page: str) -> None:
             assert all(_exists(file, page) for file in files)
         case ["python", "-m", "unittest", module]:
             assert _exists(f"{module}.py", page)
-        case ["python" | "node", file, *files]:
+        case ["python", "-c", code]:
+            exec(compile(code, page, "exec"), {})
+        case ["python" | "node" | "perl", file, *files]:
             assert _exists(file, page)
             assert all(_exists(file.removeprefix("./"), page) for file in files)
+        case ["curl", *_, url] if url.startswith("http://localhost:8000/internal/"):
+            path = urllib.parse.urlsplit(url).path.removeprefix("/internal")
+            assert resolve(path, integration_urls)
         case ["make", target]:
             makefile = (ROOT / "Makefile").read_text("utf-8")
             assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE)
@@ -435,7 +471,8 @@ def _check_management_command(name: str, arguments: list[str]) -> None:
 
 def _exists(file: str, page: str) -> bool:
     named = {fence.file for fence in FENCES[page]}
-    return file in named or (DOCS / file).is_file() or (ROOT / file).is_file()
+    folders = [_folder(page)] if page in SERVER_PAGES else [DOCS, ROOT]
+    return file in named or any((folder / file).is_file() for folder in folders)
 
 
 def test_commands_that_do_not_exist_are_found() -> None:
@@ -445,8 +482,12 @@ def test_commands_that_do_not_exist_are_found() -> None:
         "python nowhere.py",
         "pip install 'django-realtime-ticket[nonsense]'",
         "curl localhost",
+        "curl http://localhost:8000/internal/nowhere/",
+        "python -c 'import nowhere'",
+        "make demo SERVER=nowhere",
+        "make test ARGS=tests/test_nowhere.py",
     ):
-        with pytest.raises((AssertionError, KeyError)):
+        with pytest.raises((AssertionError, KeyError, Resolver404, ImportError)):
             _check_command(shlex.split(command), "tutorial.md")
 
 
@@ -490,6 +531,35 @@ def test_statuses_are_those_of_the_endpoint() -> None:
     assert set(map(int, documented)) == {200, 403, 405} | refusals
 
 
+def test_refusals_are_those_of_the_middleware() -> None:
+    documented = re.findall(
+        r"^\| .+ \| (\d{3})(?:, `(.*): (.*)`)? \| (\d{4}) \|$",
+        _read("python-api.md"),
+        re.MULTILINE,
+    )
+    assert sorted(
+        (int(http), int(close)) for http, _, _, close in documented
+    ) == sorted(
+        (refusal.status, refusal.close_code) for refusal in asgi._REFUSALS.values()
+    )
+    ((_, name, seconds, _),) = [row for row in documented if row[1]]
+    header = asgi._REFUSALS[StorageError].header
+    assert header == (name.lower().encode(), seconds.encode())
+
+
+def test_views_for_servers_have_the_documented_urls() -> None:
+    documented = re.findall(
+        r"^\| `(\w+View)` \| `(\w+)` \| `(.*)`, `(.*)` \|$",
+        _read("python-api.md"),
+        re.MULTILINE,
+    )
+    assert documented == [
+        (view.__name__, view.__module__.rpartition(".")[2], str(url.pattern), url.name)
+        for url in integration_urls.urlpatterns
+        for view in [url.callback.view_class]
+    ]
+
+
 def test_public_names_are_documented() -> None:
     text = _read("python-api.md")
     undocumented = {
@@ -509,7 +579,7 @@ SIGNATURES = _SIGNATURE.findall(_read("python-api.md"))
 @pytest.mark.parametrize(("name", "signature"), SIGNATURES)
 def test_signatures_are_those_of_the_code(name: str, signature: str) -> None:
     path, _, last = name.rpartition(".")
-    if path.startswith("backends."):
+    if path.split(".")[0] in ("backends", "handshake", "integrations"):
         found: Any = getattr(importlib.import_module(f"realtime_ticket.{path}"), last)
     else:
         owner = getattr(realtime_ticket, path) if path else realtime_ticket
@@ -586,6 +656,7 @@ TRIGGERS: dict[str, dict[str, Any]] = {
         IGNORE_EXCEPTIONS=True,
         CONNECTION_POOL_KWARGS={},
     ),
+    "E013": {"REALTIME_TICKET_SERVICE_KEYS": "a-single-key-that-is-long-enough"},
     "W001": {
         "REALTIME_TICKET_BACKEND": "realtime_ticket.backends.locmem.LocMemBackend"
     },
@@ -655,6 +726,184 @@ def _messages(found: list[django_checks.CheckMessage], id: str) -> list[str]:
     return [str(check.msg) for check in found if check.id == f"realtime_ticket.{id}"]
 
 
+# The realtime servers
+
+SERVER_PAGES = {
+    page for page in PAGES if page.startswith("servers/") and page != "servers/index.md"
+}
+FOLDERS = {"servers/nodejs.md": "node-ws"}
+"""Pages whose example is not called like them."""
+
+OURS = "django-realtime-ticket[redis]"
+
+MATRIX = {
+    name: (f"servers/{page}.md", cells.split(" | "))
+    for name, page, cells in re.findall(
+        r"^\| \[([\w-]+)\]\((\w+)\.md\) \| (.*) \|$", _read("servers/index.md"), re.M
+    )
+}
+"""The table: each server's page, and the cells after its name."""
+
+NEEDS = {
+    name: (origin, needs)
+    for name, origin, needs in re.findall(
+        r"^\| ([\w-]+) \| (.*`.*) \| (.*) \|$", _read("servers/index.md"), re.M
+    )
+}
+"""The second table: where each server judges the origin, and what it needs."""
+
+SHAPE = [
+    "Install",
+    "The server",
+    "Run it",
+    "Try it",
+    "What a client sees",
+    "Origin",
+    "What goes wrong",
+]
+
+
+def _folder(page: str) -> Path:
+    return EXAMPLES / FOLDERS.get(page, Path(page).stem)
+
+
+def _example(page: str, file: str) -> str:
+    return (_folder(page) / file).read_text("utf-8")
+
+
+def _servers(page: str) -> list[Server]:
+    return [server for server in SERVERS.values() if server.directory == _folder(page)]
+
+
+def _rows(page: str) -> list[Row]:
+    return [ROWS[name] for name in SERVERS if SERVERS[name] in _servers(page)]
+
+
+def _requirements(page: str) -> set[str]:
+    """What to install for the example of this page, as pip and npm write it."""
+    found = set()
+    for path in _folder(page).glob("requirements*.txt"):
+        lines = path.read_text("utf-8").splitlines()
+        found |= {line for line in lines if not line.startswith("#")}
+    for path in _folder(page).glob("package.json"):
+        versions = json.loads(path.read_text("utf-8"))["dependencies"]
+        found |= {f"{name}@{version}" for name, version in versions.items()}
+    return found or {"centrifuge"}
+
+
+def _section(page: str, name: str) -> str:
+    sections = re.split(r"^## (.*)\n", _read(page), flags=re.M)
+    return sections[sections.index(name) + 1]
+
+
+def test_every_server_has_a_page() -> None:
+    folders = {server.directory for server in SERVERS.values()}
+    assert {_folder(page) for page in SERVER_PAGES} == {
+        *folders,
+        EXAMPLES / "centrifugo",
+    }
+
+
+@pytest.mark.parametrize("page", sorted(SERVER_PAGES))
+def test_pages_of_servers_are_of_one_shape(page: str) -> None:
+    headings = re.findall(r"^## (.*)$", _read(page), re.M)
+    optional = {"Run it"} if page == "servers/centrifugo.md" else set()
+    expected = [each for each in SHAPE if each not in optional]
+    assert [each for each in headings if each in SHAPE] == expected
+
+
+@pytest.mark.parametrize("page", sorted(SERVER_PAGES))
+def test_pages_show_the_files_of_the_example(page: str) -> None:
+    """And all that the reader needs: what is run, and what that imports."""
+    included = re.findall(r"^```\{literalinclude\} (.+)$", _read(page), re.M)
+    paths = {(PAGES[page].parent / path).resolve() for path in included}
+    code = {
+        path
+        for path in _folder(page).iterdir()
+        if path.suffix in {".py", ".mjs", ".js", ".conf"} or path.name == "config.json"
+    }
+    if page == "servers/nginx.md":
+        code -= {_folder(page) / "server.py"}  # starts nginx for the demo
+    assert paths == code
+
+
+@pytest.mark.parametrize("page", sorted(SERVER_PAGES))
+def test_pages_install_what_the_example_requires(page: str) -> None:
+    lines = re.findall(
+        r"^\$ (?:pip|npm) install (.*)$", _section(page, "Install"), re.M
+    )
+    words = {word for line in lines for word in shlex.split(line)}
+    assert words - {"--no-deps", OURS} == _requirements(page)
+    assert (OURS in words) is bool({*_folder(page).glob("requirements.txt")})
+
+
+@pytest.mark.parametrize("page", sorted(SERVER_PAGES))
+def test_pages_try_the_example_in_the_demo(page: str) -> None:
+    shown = set(re.findall(r"^\$ make demo SERVER=(.*)$", _read(page), re.M))
+    assert shown == {row.name for row in _rows(page)} & set(DEMOS)
+
+
+@pytest.mark.parametrize("page", sorted(SERVER_PAGES - {"servers/centrifugo.md"}))
+def test_pages_say_what_a_client_sees(page: str) -> None:
+    rows = _rows(page)
+    streams = {row.events for row in rows} - {None}
+    expected = {
+        "no good ticket": {row.refused for row in rows} | streams,
+        "a page of another site": {row.foreign for row in rows} | (streams and {403}),
+        "storage down": {row.down for row in rows} | (streams and {503}),
+    }
+    table = re.findall(
+        r"^\| ([a-z].*?) \| (.*) \|$", _section(page, "What a client sees"), re.M
+    )
+    assert {
+        name: set(map(int, re.findall(r"\b\d{3,4}\b", cells))) for name, cells in table
+    } == expected
+
+
+def test_the_page_of_centrifugo_has_the_codes_of_the_view() -> None:
+    source = inspect.getsource(centrifugo.CentrifugoConnectView.post)
+    table = re.findall(
+        r"^\| .* \| (\d{4}) \| (.*) \|$",
+        _section("servers/centrifugo.md", "What a client sees"),
+        re.M,
+    )
+    assert {code for code, _ in table} == set(re.findall(r"\b4\d{3}\b", source))
+    for code, effect in table:
+        assert effect.startswith("comes back") is (int(code) < 4500)
+
+
+def test_the_matrix_has_a_row_for_each_server() -> None:
+    assert list(MATRIX) == list(NEEDS) == list(ROWS) == list(SERVERS)
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_the_matrix_is_that_of_the_tests(name: str) -> None:
+    page, (carriers, refused, foreign, down, events) = MATRIX[name]
+    row = ROWS[name]
+    everywhere = carriers == "all"
+    assert tuple(CARRIERS if everywhere else carriers.split(", ")) == row.carriers
+    assert [refused, foreign, down] == [
+        f"**{status}**" if int(status) > 999 else str(status)
+        for status in (row.refused, row.foreign, row.down)
+    ]
+    assert events == ("\N{EN DASH}" if row.events is None else str(row.events))
+    assert _folder(page) == SERVERS[name].directory
+    files = [path for path in _folder(page).iterdir() if path.is_file()]
+    code = "".join(path.read_text("utf-8") for path in files)
+    names = re.findall(r"`(.+?)`", NEEDS[name][0])
+    assert names and all(each in code for each in names)
+
+
+@pytest.mark.parametrize("page", {page: None for page, _ in MATRIX.values()})
+def test_the_matrix_needs_what_the_example_requires(page: str) -> None:
+    """All rows of a page together name each requirement and its version."""
+    needs = [NEEDS[row.name][1] for row in _rows(page)]
+    required = {re.sub(r"\[.*\]", "", line) for line in _requirements(page)}
+    assert {each for cell in needs for each in cell.split(", ")} == {
+        re.sub("@|>=|==", " ", line) for line in required
+    }
+
+
 # The wire format
 
 VECTORS = json.loads((DOCS / "wire-format-vectors.json").read_text("utf-8"))
@@ -715,6 +964,110 @@ def test_node_agrees_with_the_vectors(tmp_path: Path) -> None:
     assert printed == f"{count} vectors agree.\n"
 
 
+@pytest.fixture
+def modules(tmp_path: Path) -> None:
+    """The example's packages, for a script in ``tmp_path``."""
+    matrix.require(ROWS["node-ws-redis"])
+    (tmp_path / "node_modules").symlink_to(ROOT / matrix.NODE)
+
+
+def _write_files(page: str, folder: Path) -> dict[str, Path]:
+    return {fence.file: fence.write(folder) for fence in FENCES[page] if fence.file}
+
+
+@pytest.mark.usefixtures("modules")
+def test_the_consumer_in_node_agrees_with_the_vectors(tmp_path: Path) -> None:
+    reader = _write_files("write-a-consumer.md", tmp_path)["consumer.mjs"]
+    vectors = DOCS / "wire-format-vectors.json"
+    printed = _node(DOCS / "check-vectors.mjs", vectors, reader)
+    assert printed in {fence.text for fence in FENCES["write-a-consumer.md"]}
+
+
+@pytest.mark.usefixtures("modules")
+def test_the_consumer_in_node_reads_redis(tmp_path: Path) -> None:
+    """A good ticket, once; with a script; and what an outage looks like."""
+    storage = matrix.Redis(tmp_path)
+    try:
+        path = _write_files("write-a-consumer.md", tmp_path)["server.mjs"]
+        text = path.read_text()
+        assert text.count("redis://localhost:6379/0") == 1
+        path.write_text(text.replace("redis://localhost:6379/0", storage.url))
+        service = TicketService(RedisBackend(url=storage.url))
+        value, other = _issue(service, "chat"), _issue(service)
+        service.close()
+        script = tmp_path / "script.mjs"
+        script.write_text(
+            f"""
+            import {{ connect }} from "./consumer.mjs";
+            import {{ judge }} from "./server.mjs";
+            import {{ take }} from "./take.mjs";
+            console.log((await judge("{value}")).claims.username);
+            console.log((await judge("{value}")).status);
+            console.log((await judge("{other}")).status);
+            const client = await connect("{storage.url}");
+            console.log(JSON.parse(await take(client, "{other}")).id);
+            console.log(await take(client, "{other}"));
+            process.kill({storage.process.pid}, "SIGKILL");
+            console.log((await judge("{value}")).status);
+            process.exit();
+            """
+        )
+        printed = _node(script)
+    finally:
+        storage.kill()
+    assert printed.split() == ["ana", "401", "401", "7", "null", "503"]
+
+
+PERL = shutil.which("perl")
+needs_perl = pytest.mark.skipif(
+    PERL is None and not servers.REQUIRED, reason="perl is not installed"
+)
+
+
+def _perl(*arguments: str | Path) -> str:
+    result = subprocess.run(
+        ["perl", "-w", *map(str, arguments)], capture_output=True, text=True, timeout=60
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout
+
+
+@needs_perl
+def test_the_consumer_in_perl_agrees_with_the_vectors(tmp_path: Path) -> None:
+    reader = _write_files("write-a-consumer.md", tmp_path)["Ticket.pm"]
+    vectors = DOCS / "wire-format-vectors.json"
+    printed = _perl(DOCS / "check-vectors.pl", vectors, reader)
+    assert printed in {fence.text for fence in FENCES["write-a-consumer.md"]}
+
+
+@needs_perl
+def test_the_server_in_perl_tells_an_outage_from_a_bad_ticket(tmp_path: Path) -> None:
+    """With a stand-in for the module Redis, which is not among Perl's own."""
+    _write_files("write-a-consumer.md", tmp_path)
+    vector = next(v for v in VECTORS["tickets"] if v["name"] == "audience")
+    (tmp_path / "Redis.pm").write_text(
+        f"""
+        package Redis;
+        our $down = 0;
+        sub new {{ return bless {{ '{vector["key"]}' => '{vector["data"]}' }} }}
+        sub getdel {{ die 'down' if $down; return delete $_[0]{{$_[1]}} }}
+        1;
+        """
+    )
+    script = tmp_path / "script.pl"
+    script.write_text(
+        f"""
+        no warnings 'once';
+        require '{tmp_path}/server.pl';
+        print judge('{vector["value"]}')->{{claims}}{{username}}, ' ';
+        print judge('{vector["value"]}')->{{status}}, ' ';
+        $Redis::down = 1;
+        print judge('{vector["value"]}')->{{status}};
+        """
+    )
+    assert _perl(f"-I{tmp_path}", script) == "ana 401 503"
+
+
 # Readers, on a real Redis
 
 
@@ -767,6 +1120,31 @@ def test_the_reader_with_the_package_works(
     page["service"].close()
 
 
+def test_the_four_steps_of_the_servers_work(
+    issuer: TicketService, project: Path
+) -> None:
+    page = _run_page("servers/index.md", project)
+
+    def judge(
+        *values: str, origin: str | None = "https://example.com", query: str = ""
+    ) -> Any:
+        offered = ", ".join(["realtime-ticket.v1", *(f"ticket.{v}" for v in values)])
+        headers = {"Sec-WebSocket-Protocol": offered}
+        if origin:
+            headers["Origin"] = origin
+        return asyncio.run(page["judge"](headers, query))
+
+    value = _issue(issuer)
+    for origin in ("https://evil.example", None):
+        assert judge(value, origin=origin) == (403, None, None)
+    assert judge(value, query=f"ticket={_issue(issuer)}") == (401, None, None)
+    status, ticket, subprotocol = judge(value)
+    assert (status, ticket.username) == (None, "ana")
+    assert subprotocol == "realtime-ticket.v1"
+    assert judge(value) == judge() == (401, None, None)
+    page["tickets"].close()
+
+
 def test_the_reader_of_the_first_page_works(
     issuer: TicketService, project: Path
 ) -> None:
@@ -775,6 +1153,134 @@ def test_the_reader_of_the_first_page_works(
     assert asyncio.run(page["name_of"](value)) == "ana"
     assert asyncio.run(page["name_of"](value)) is None
     page["service"].close()
+
+
+# Consuming over HTTP, from a server that is one
+
+SERVICE_KEY = "a-key-of-these-tests-that-is-long-enough"
+
+
+class _QuietHandler(wsgiref.simple_server.WSGIRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def internal(
+    settings: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """The URL of the view, in a Django that listens and has the page's URLs."""
+    _run_page("consume-over-http.md", project)
+    settings.ROOT_URLCONF = "urls"
+    settings.REALTIME_TICKET_SERVICE_KEYS = [SERVICE_KEY]
+    monkeypatch.setenv("TICKET_KEY", SERVICE_KEY)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with wsgiref.simple_server.make_server(
+        "127.0.0.1", 0, WSGIHandler(), handler_class=_QuietHandler
+    ) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.05])
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/internal/consume/"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_consumer_in_python_works(internal: str, project: Path) -> None:
+    consume = _run_page("consume-over-http.md", project)["consume"]
+    _set_globals(consume, URL=internal, KEY=SERVICE_KEY)
+    value = _issue(get_service(), "chat")
+    assert consume(value) is None
+    assert consume(value, "chat") == {"id": 7, "username": "ana"}
+    assert consume(value, "chat") is None
+    _set_globals(consume, KEY="wrong")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        consume(value)
+    _set_globals(consume, URL="http://127.0.0.1:1/")
+    with pytest.raises(urllib.error.URLError):
+        consume(value)
+
+
+def _set_globals(function: Any, **values: str) -> None:
+    function.__globals__.update(values)
+
+
+def test_the_consumer_in_node_works(internal: str, tmp_path: Path) -> None:
+    (fence,) = [f for f in FENCES["consume-over-http.md"] if f.file == "consumer.mjs"]
+    path = fence.write(tmp_path)
+    text = path.read_text()
+    assert text.count("http://localhost:8000/internal/consume/") == 1
+    path.write_text(text.replace("http://localhost:8000/internal/consume/", internal))
+    value = _issue(get_service(), "chat")
+    script = tmp_path / "script.mjs"
+    script.write_text(
+        f"""
+        import {{ consume }} from "{path}";
+        console.log(await consume("{value}"));
+        console.log((await consume("{value}", "chat")).username);
+        console.log(await consume("{value}", "chat"));
+        process.env.TICKET_KEY = "wrong";
+        await consume("{value}").catch((error) => console.log(error.message));
+        """
+    )
+    printed = _node(script).splitlines()
+    assert printed == ["null", "ana", "null", "Django answers 401"]
+
+
+def test_curl_prints_what_the_page_says(internal: str) -> None:
+    if servers.find("curl") is None:
+        pytest.skip("curl is not installed")
+    (block,) = [f for f in FENCES["consume-over-http.md"] if "curl" in f.text]
+    command, documented = block.text.removeprefix("$ ").splitlines()
+    command = command.replace("http://localhost:8000/internal/consume/", internal)
+    command = command.replace("rt_…", _issue(get_service()))
+    printed = subprocess.run(
+        ["sh", "-c", f"{command} --silent"], capture_output=True, timeout=60, check=True
+    )
+    answer, expected = json.loads(printed.stdout), json.loads(documented)
+    assert answer["expires_at"] - answer["issued_at"] == 10
+    for each in (answer, expected):
+        del each["issued_at"], each["expires_at"]
+    assert answer == expected
+
+
+@pytest.mark.urls("tests.test_http_consume")
+def test_answers_are_those_of_the_view(settings: Any) -> None:
+    rows = re.findall(
+        r"^\| (\d{3}) \| (.*?) \| .* \| .* \|$", _read("consume-over-http.md"), re.M
+    )
+    documented = {int(status): body for status, body in rows}
+    settings.REALTIME_TICKET_SERVICE_KEYS = [SERVICE_KEY]
+    settings.REALTIME_TICKET_EXPIRE = 60  # the first request loads the URLs
+    good = {"ticket": _issue(get_service())}
+
+    def post(
+        body: Any, path: str = "/internal/consume/", key: str = SERVICE_KEY
+    ) -> Any:
+        headers = {"Authorization": f"Bearer {key}"}
+        return Client().post(path, body, "application/json", headers=headers)
+
+    answers = [
+        post(good),
+        post(good),
+        post([]),
+        post(good, key="wrong"),
+        post(good, "/down/"),
+        post(good, "/closed/"),
+        Client().get(
+            "/internal/consume/", headers={"Authorization": f"Bearer {SERVICE_KEY}"}
+        ),
+    ]
+    assert sorted(answer.status_code for answer in answers) == sorted(documented)
+    for answer in answers:
+        body = documented[answer.status_code]
+        is_json = answer.headers["Content-Type"] == "application/json"
+        assert is_json is ("Django's page" not in body)
+        if is_json:
+            assert f'`"status": "{answer.json()["status"]}"`' in body
+        seconds = answer.headers.get("Retry-After")
+        assert ("Retry-After" in body) is (seconds is not None)
+        assert seconds is None or f"`Retry-After: {seconds}`" in body
 
 
 # The two functions of the page about exactly once

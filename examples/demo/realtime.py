@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
 import django
 from django.conf import settings
@@ -12,20 +12,27 @@ from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.http11 import Request, Response
 
 from realtime_ticket import InvalidTicket, StorageError, get_service
+from realtime_ticket.handshake import AllowedOrigins, find_ticket, select_subprotocol
 
-PROTOCOL = "realtime-ticket.v1"
+ORIGINS = AllowedOrigins(
+    [f"http://{host}:{settings.DJANGO_PORT}" for host in settings.ALLOWED_HOSTS],
+    allow_missing=True,
+)
 ROOM: set[ServerConnection] = set()
 
 
 async def let_in(connection: ServerConnection, request: Request) -> Response | None:
     """Consume the ticket before the connection is accepted, or refuse it."""
-    origins = {
-        f"http://{host}:{settings.DJANGO_PORT}" for host in settings.ALLOWED_HOSTS
-    }
-    if request.headers.get("Origin", next(iter(origins))) not in origins:
+    headers = request.headers
+    if headers.get("Origin") not in ORIGINS:
         return connection.respond(HTTPStatus.FORBIDDEN, "Wrong origin.\n")
     try:
-        ticket = await get_service().aconsume(find_ticket(request))
+        value = find_ticket(
+            subprotocols=headers.get_all("Sec-WebSocket-Protocol"),
+            query=urlsplit(request.path).query,
+            authorization=headers.get("Authorization"),
+        )
+        ticket = await get_service().aconsume(value)
     except InvalidTicket:
         return connection.respond(HTTPStatus.UNAUTHORIZED, "No valid ticket.\n")
     except StorageError:
@@ -34,28 +41,18 @@ async def let_in(connection: ServerConnection, request: Request) -> Response | N
     return None
 
 
-def find_ticket(request: Request) -> str:
-    """Return the ticket offered as a subprotocol, ``ticket.<value>``, or nothing."""
-    for header in request.headers.get_all("Sec-WebSocket-Protocol"):
-        for protocol in header.split(","):
-            if protocol.strip().startswith("ticket."):
-                return protocol.strip().removeprefix("ticket.")
-    return ""
-
-
 async def chat(connection: ServerConnection) -> None:
     """Greet the user, then pass on what everyone says."""
-    await connection.send(say("server", f"Hello, {connection.username}!"))
+    await connection.send(f"Hello, {connection.username}!")
     ROOM.add(connection)
     try:
         async for text in connection:
-            broadcast(ROOM, say(connection.username, str(text)))
+            if text == "/drop":  # a button of the page: lose the connection
+                connection.transport.abort()
+            else:
+                broadcast(ROOM, f"{connection.username}: {text}")
     finally:
         ROOM.discard(connection)
-
-
-def say(who: str, text: str) -> str:
-    return json.dumps({"who": who, "text": text})
 
 
 async def main() -> None:
@@ -65,7 +62,7 @@ async def main() -> None:
         "127.0.0.1",
         settings.REALTIME_PORT,
         process_request=let_in,
-        subprotocols=[PROTOCOL],
+        select_subprotocol=lambda connection, offered: select_subprotocol(offered),
         max_size=4096,
     ) as server:
         await server.serve_forever()

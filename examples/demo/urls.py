@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from django.conf import settings
-from django.contrib.auth.decorators import login_required
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
-from django.views.generic import TemplateView
 
-chat = TemplateView.as_view(
-    template_name="chat.html",
-    extra_context={"websocket_url": f"ws://127.0.0.1:{settings.REALTIME_PORT}/"},
-)
+from . import views
 
 urlpatterns = [
-    path("", login_required(chat), name="chat"),
+    path("", views.chat, name="chat"),
+    path("restart/", views.restart, name="restart"),
     path("login/", LoginView.as_view(template_name="login.html"), name="login"),
     path("logout/", LogoutView.as_view(next_page="login"), name="logout"),
     path("", include("realtime_ticket.urls")),
+    path("internal/", include("realtime_ticket.integrations.urls")),
 ]

@@ -1,0 +1,57 @@
+"""Autobahn|Python on Twisted: judge a connection in onConnect()."""
+
+from __future__ import annotations
+
+import os
+
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.types import ConnectionDeny
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+
+from realtime_ticket import InvalidTicket, StorageError, TicketService
+from realtime_ticket.backends.redis import RedisBackend
+from realtime_ticket.handshake import AllowedOrigins, find_ticket, select_subprotocol
+
+REDIS = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
+ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")
+PORT = int(os.environ.get("PORT", "8001"))
+
+tickets = TicketService(RedisBackend(url=REDIS))
+origins = AllowedOrigins([ORIGIN], allow_missing=True)
+
+
+class Chat(WebSocketServerProtocol):
+    async def onConnect(self, request):
+        """Set self.ticket and choose the subprotocol, or refuse."""
+        if request.path != "/ws":
+            raise ConnectionDeny(404, "Connect to /ws")
+        # Not with allowedOrigins, which lets everything pass that sends no Origin.
+        if request.headers.get("origin") not in origins:
+            raise ConnectionDeny(403, "Wrong origin")
+        try:
+            value = find_ticket(
+                subprotocols=request.protocols,
+                query=self.http_request_uri.partition("?")[2],
+                authorization=request.headers.get("authorization"),
+            )
+            self.ticket = await deferToThread(tickets.consume, value)
+        except InvalidTicket:
+            raise ConnectionDeny(401, "No valid ticket") from None
+        except StorageError:
+            raise ConnectionDeny(503, "Try again") from None
+        return select_subprotocol(request.protocols)
+
+    def onOpen(self):
+        self.sendMessage(f"Hello, {self.ticket.username}!".encode())
+
+    def onMessage(self, payload, isBinary):
+        if not isBinary:
+            self.sendMessage(f"{self.ticket.username}: {payload.decode()}".encode())
+
+
+if __name__ == "__main__":
+    factory = WebSocketServerFactory()
+    factory.protocol = Chat
+    reactor.listenTCP(PORT, factory, interface="127.0.0.1")
+    reactor.run()

@@ -1,0 +1,97 @@
+"""gevent: judge a connection in the WSGI app, before simple-websocket answers it.
+
+Run it as it is, on gevent's own server, or as ``gunicorn server:app``.
+"""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()  # before the drivers are imported
+# ruff: noqa: E402
+
+import os
+from contextlib import suppress
+
+import gevent
+from gevent.pywsgi import WSGIHandler, WSGIServer
+from simple_websocket import ConnectionClosed, Server
+from wsproto.utilities import RemoteProtocolError
+
+from realtime_ticket import InvalidTicket, StorageError, TicketService
+from realtime_ticket.backends.redis import RedisBackend
+from realtime_ticket.handshake import PROTOCOL, AllowedOrigins, find_ticket
+
+REDIS = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
+ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")
+PORT = int(os.environ.get("PORT", "8001"))
+
+tickets = TicketService(RedisBackend(url=REDIS))
+origins = AllowedOrigins([ORIGIN], allow_missing=True)
+
+
+def app(environ, start_response):
+    page = PAGES.get(environ["PATH_INFO"])
+    if page is None:
+        return refuse(start_response, "404 Not Found")
+    if environ.get("HTTP_ORIGIN") not in origins:
+        return refuse(start_response, "403 Forbidden")
+    try:
+        value = find_ticket(
+            subprotocols=environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL"),
+            query=environ["QUERY_STRING"],
+            authorization=environ.get("HTTP_AUTHORIZATION"),
+        )
+        ticket = tickets.consume(value)  # blocks this greenlet alone
+    except InvalidTicket:
+        return refuse(start_response, "401 Unauthorized")
+    except StorageError:
+        return refuse(start_response, "503 Service Unavailable")
+    return page(ticket.username, environ, start_response)
+
+
+def refuse(start_response, status):
+    start_response(status, [("Content-Length", "0")])
+    return []
+
+
+def chat(name, environ, start_response):
+    try:
+        websocket = Server.accept(environ, subprotocols=[PROTOCOL])
+    except RemoteProtocolError:
+        return refuse(start_response, "400 Bad Request")
+    with suppress(ConnectionClosed):
+        websocket.send(f"Hello, {name}!")
+        while True:
+            websocket.send(f"{name}: {websocket.receive()}")
+    if websocket.mode == "gunicorn":
+        raise StopIteration  # or it would answer once more, and log that it cannot
+    return []
+
+
+def events(name, environ, start_response):
+    headers = {
+        "Content-Type": "text/event-stream",
+        "Cache-Control": "no-store",
+        "Access-Control-Allow-Origin": ORIGIN,
+    }
+    start_response("200 OK", list(headers.items()))
+    yield f"data: Hello, {name}!\n\n".encode()
+    gevent.sleep(3600)
+
+
+PAGES = {"/ws": chat, "/events": events}
+
+
+class OneRequest(WSGIHandler):
+    """Ends with its request, or the socket of a closed WebSocket would stay open."""
+
+    def handle_one_response(self):
+        super().handle_one_response()
+        self.close_connection = True
+
+
+if __name__ == "__main__":
+    home = ("127.0.0.1", PORT)
+    # Without a log, which would hold the query, and so the tickets.
+    WSGIServer(home, app, handler_class=OneRequest, log=None).serve_forever()

@@ -1,0 +1,55 @@
+/** The chat: a WebSocket at /ws, and server-sent events at /events. */
+
+import { createServer, STATUS_CODES } from "node:http";
+import { WebSocketServer } from "ws";
+import { judge, ORIGIN, PROTOCOL } from "./handshake.mjs";
+
+const PORT = Number(process.env.PORT ?? 8001);
+
+export function serve(getdel) {
+  const websockets = new WebSocketServer({
+    noServer: true,
+    handleProtocols: (offered) => offered.has(PROTOCOL) && PROTOCOL,
+  });
+
+  const server = createServer(async (request, response) => {
+    if (pathOf(request) !== "/events") return response.writeHead(404).end();
+    const { claims, status } = await judge(request, getdel);
+    if (!claims) return response.writeHead(status).end();
+    response.writeHead(200, {
+      "Content-Type": "text/event-stream",
+      "Cache-Control": "no-store",
+      "Access-Control-Allow-Origin": ORIGIN,
+    });
+    response.write(`data: Hello, ${claims.username}!\n\n`);
+  });
+
+  server.on("upgrade", async (request, socket, head) => {
+    socket.on("error", () => socket.destroy()); // or it would end the process
+    if (pathOf(request) !== "/ws") return refuse(socket, 404);
+    const { claims, status } = await judge(request, getdel);
+    if (!claims) return refuse(socket, status);
+    websockets.handleUpgrade(request, socket, head, (websocket) => {
+      chat(websocket, claims.username);
+    });
+  });
+
+  server.listen(PORT, "127.0.0.1");
+}
+
+function chat(websocket, name) {
+  websocket.on("error", () => websocket.terminate()); // or it would end the process
+  websocket.send(`Hello, ${name}!`);
+  websocket.on("message", (text) => websocket.send(`${name}: ${text}`));
+}
+
+function refuse(socket, status) {
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n` +
+      "Connection: close\r\nContent-Length: 0\r\n\r\n",
+  );
+}
+
+function pathOf(request) {
+  return request.url.split("?")[0];
+}

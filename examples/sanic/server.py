@@ -1,0 +1,64 @@
+"""Sanic: judge a connection in a middleware, before the handshake is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from sanic import Sanic
+from sanic.exceptions import Forbidden, ServiceUnavailable, Unauthorized
+
+from realtime_ticket import InvalidTicket, StorageError, TicketService
+from realtime_ticket.backends.redis import RedisBackend
+from realtime_ticket.handshake import PROTOCOL, AllowedOrigins, find_ticket
+
+REDIS = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
+ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")
+PORT = int(os.environ.get("PORT", "8001"))
+
+app = Sanic("chat")
+tickets = TicketService(RedisBackend(url=REDIS))
+origins = AllowedOrigins([ORIGIN], allow_missing=True)
+
+
+@app.on_request
+async def let_in(request):
+    """Set request.ctx.ticket, or refuse the request."""
+    headers = request.headers
+    if headers.get("Origin") not in origins:
+        raise Forbidden("This origin may not connect.")
+    try:
+        value = find_ticket(
+            subprotocols=headers.getall("Sec-WebSocket-Protocol", []),
+            query=request.query_string,
+            authorization=headers.get("Authorization"),
+        )
+        request.ctx.ticket = await tickets.aconsume(value)
+    except InvalidTicket:
+        raise Unauthorized("No valid ticket.", scheme="Ticket") from None
+    except StorageError:
+        raise ServiceUnavailable("Try again with a new ticket.") from None
+
+
+# Having named subprotocols, Sanic answers 400 to a client that offers none of them:
+# offer this one also where the ticket is not among the subprotocols.
+@app.websocket("/ws", subprotocols=[PROTOCOL])
+async def chat(request, websocket):
+    name = request.ctx.ticket.username
+    await websocket.send(f"Hello, {name}!")
+    async for text in websocket:
+        await websocket.send(f"{name}: {text}")
+
+
+@app.get("/events")
+async def events(request):
+    stream = await request.respond(
+        content_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "Access-Control-Allow-Origin": ORIGIN},
+    )
+    await stream.send(f"data: Hello, {request.ctx.ticket.username}!\n\n")
+    await asyncio.sleep(3600)
+
+
+if __name__ == "__main__":
+    app.run(host="127.0.0.1", port=PORT, single_process=True)

@@ -1,0 +1,79 @@
+"""Tornado: judge a connection in prepare(), before the handshake is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from tornado.web import Application, HTTPError, RequestHandler
+from tornado.websocket import WebSocketHandler
+
+from realtime_ticket import InvalidTicket, StorageError, TicketService
+from realtime_ticket.backends.redis import RedisBackend
+from realtime_ticket.handshake import AllowedOrigins, find_ticket, select_subprotocol
+
+REDIS = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
+ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")
+PORT = int(os.environ.get("PORT", "8001"))
+
+tickets = TicketService(RedisBackend(url=REDIS))
+origins = AllowedOrigins([ORIGIN], allow_missing=True)
+
+
+class WithTicket(RequestHandler):
+    """Lets in who shows a good ticket, as self.ticket."""
+
+    async def prepare(self):
+        headers = self.request.headers
+        self.request.uri = self.request.path  # what is logged, without the ticket
+        # Not in check_origin(), which is asked when the ticket is already spent.
+        if headers.get("Origin") not in origins:
+            raise HTTPError(403)
+        try:
+            value = find_ticket(
+                subprotocols=headers.get_list("Sec-WebSocket-Protocol"),
+                query=self.request.query,
+                authorization=headers.get("Authorization"),
+            )
+            self.ticket = await tickets.aconsume(value)
+        except InvalidTicket:
+            raise HTTPError(401) from None
+        except StorageError:
+            raise HTTPError(503) from None
+
+
+class Chat(WithTicket, WebSocketHandler):
+    def check_origin(self, origin):
+        return True  # prepare() has judged it
+
+    def select_subprotocol(self, subprotocols):
+        return select_subprotocol(subprotocols)
+
+    async def open(self):
+        await self.write_message(f"Hello, {self.ticket.username}!")
+
+    async def on_message(self, message):
+        await self.write_message(f"{self.ticket.username}: {message}")
+
+
+class Events(WithTicket):
+    async def get(self):
+        self.gone = asyncio.Event()
+        self.set_header("Content-Type", "text/event-stream")
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("Access-Control-Allow-Origin", ORIGIN)
+        self.write(f"data: Hello, {self.ticket.username}!\n\n")
+        await self.flush()
+        await self.gone.wait()
+
+    def on_connection_close(self):
+        self.gone.set()
+
+
+async def main():
+    Application([("/ws", Chat), ("/events", Events)]).listen(PORT, "127.0.0.1")
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

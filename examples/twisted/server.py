@@ -1,0 +1,109 @@
+"""Twisted: judge a connection in render_GET(), before WebSocketResource answers it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, ensureDeferred
+from twisted.internet.threads import deferToThread
+from twisted.python import log
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.websocket import WebSocketProtocol, WebSocketResource
+
+from realtime_ticket import InvalidTicket, StorageError, TicketService
+from realtime_ticket.backends.redis import RedisBackend
+from realtime_ticket.handshake import AllowedOrigins, find_ticket
+
+REDIS = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
+ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")
+PORT = int(os.environ.get("PORT", "8001"))
+
+tickets = TicketService(RedisBackend(url=REDIS))
+origins = AllowedOrigins([ORIGIN], allow_missing=True)
+
+
+class WithTicket(Resource):
+    """Calls welcome() for who shows a good ticket, with request.ticket."""
+
+    isLeaf = True
+
+    def render_GET(self, request):
+        judging = ensureDeferred(self.judge(request))
+        request.notifyFinish().addErrback(lambda _: judging.cancel())  # the client left
+        judging.addErrback(lambda failure: failure.trap(CancelledError))
+        judging.addErrback(request.processingFailed)
+        return NOT_DONE_YET
+
+    async def judge(self, request):
+        query = request.uri.partition(b"?")[2]
+        request.uri = request.path  # what is logged, and shall show no ticket
+        if header(request, b"origin") not in origins:
+            return refuse(request, 403)
+        try:
+            value = find_ticket(
+                query=query,
+                authorization=header(request, b"authorization"),
+                # WebSocketResource can echo no subprotocol, so a browser may offer none
+                carriers=("query", "header"),
+            )
+            request.ticket = await deferToThread(tickets.consume, value)
+        except InvalidTicket:
+            return refuse(request, 401)
+        except StorageError:
+            return refuse(request, 503)
+        self.welcome(request)
+
+
+def header(request, name):
+    value = request.getHeader(name)
+    return value if value is None else value.decode("latin-1")
+
+
+def refuse(request, status):
+    request.setResponseCode(status)
+    request.finish()
+
+
+class Events(WithTicket):
+    def welcome(self, request):
+        request.setHeader("Content-Type", "text/event-stream")
+        request.setHeader("Cache-Control", "no-store")
+        request.setHeader("Access-Control-Allow-Origin", ORIGIN)
+        request.write(f"data: Hello, {request.ticket.username}!\n\n".encode())
+
+
+class Chat(WithTicket):
+    def welcome(self, request):
+        answer = WebSocketResource(self).render_GET(request)
+        if answer is not NOT_DONE_YET:  # no WebSocket handshake
+            request.write(answer)
+            request.finish()
+
+    def buildProtocol(self, request):
+        return Talk(request.ticket.username)
+
+
+class Talk(WebSocketProtocol):
+    def __init__(self, name):
+        self.name = name
+
+    def negotiationStarted(self, transport):
+        self.transport = transport
+
+    def negotiationFinished(self):
+        self.transport.sendTextMessage(f"Hello, {self.name}!")
+
+    def textMessageReceived(self, message):
+        self.transport.sendTextMessage(f"{self.name}: {message}")
+
+
+if __name__ == "__main__":
+    root = Resource()
+    root.putChild(b"ws", Chat())
+    root.putChild(b"events", Events())
+    log.startLogging(sys.stdout)
+    reactor.listenTCP(PORT, Site(root), interface="127.0.0.1")
+    reactor.run()

@@ -1,0 +1,64 @@
+"""websockets: consume in process_request(), before the handshake is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from websockets.asyncio.server import serve
+
+from realtime_ticket import InvalidTicket, StorageError, TicketService
+from realtime_ticket.backends.redis import RedisBackend
+from realtime_ticket.handshake import PROTOCOL, AllowedOrigins, find_ticket
+
+REDIS = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
+ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")
+PORT = int(os.environ.get("PORT", "8001"))
+
+tickets = TicketService(RedisBackend(url=REDIS))
+origins = AllowedOrigins([ORIGIN], allow_missing=True)
+
+
+async def let_in(connection, request):
+    """Set connection.ticket, or return the response that refuses."""
+    headers, url = request.headers, urlsplit(request.path)
+    if url.path != "/ws":
+        return connection.respond(HTTPStatus.NOT_FOUND, "Connect to /ws.\n")
+    # Not with serve(origins=...), which is asked when the ticket is already spent.
+    if headers.get("Origin") not in origins:
+        return connection.respond(HTTPStatus.FORBIDDEN, "Wrong origin.\n")
+    try:
+        value = find_ticket(
+            subprotocols=headers.get_all("Sec-WebSocket-Protocol"),
+            query=url.query,
+            authorization=headers.get("Authorization"),
+        )
+        connection.ticket = await tickets.aconsume(value)
+    except InvalidTicket:
+        return connection.respond(HTTPStatus.UNAUTHORIZED, "No valid ticket.\n")
+    except StorageError:
+        return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "Try again.\n")
+
+
+def select(connection, offered):
+    return PROTOCOL if PROTOCOL in offered else None
+
+
+async def chat(connection):
+    name = connection.ticket.username
+    await connection.send(f"Hello, {name}!")
+    async for text in connection:
+        await connection.send(f"{name}: {text}")
+
+
+async def main():
+    async with serve(
+        chat, "127.0.0.1", PORT, process_request=let_in, select_subprotocol=select
+    ) as server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

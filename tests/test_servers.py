@@ -1,0 +1,317 @@
+"""Every example server, end to end: real processes, a real Django site, real clients.
+
+A test is a cell of a matrix, whose rows are in :mod:`tests.matrix`. It names mutants
+that it has refused, which were tried by hand on copies of the examples.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from realtime_ticket.handshake import PROTOCOL
+from realtime_ticket.tickets import new_value
+from tests import matrix
+from tests.matrix import ROWS, USERS, Row, Server, World
+
+FOREIGN = "https://evil.example"
+OUTAGE = 4
+"""Seconds within which a client hears of an outage."""
+
+
+def each(which: Callable[[Row], object] = lambda row: True) -> pytest.MarkDecorator:
+    """Run the cell on the servers whose row is like this."""
+    names = [name for name, row in ROWS.items() if which(row)]
+    return pytest.mark.parametrize("server", names, indirect=True, scope="module")
+
+
+# A carrier with its row, because pytest brings together what has equal parameters, and
+# that shall be the servers.
+each_carrier = pytest.mark.parametrize(
+    ("server", "carrier"),
+    [
+        pytest.param(name, (name, carrier), id=f"{name}-{carrier}")
+        for name, row in ROWS.items()
+        for carrier in row.carriers
+    ],
+    indirect=True,
+    scope="module",
+)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Give the storage and the site, started once."""
+    with matrix.world(tmp_path_factory.mktemp("world")) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """Give an example server, started once for most of its cells."""
+    row = ROWS[request.param]
+    matrix.require(row)
+    world = request.getfixturevalue("world")
+    with matrix.serving(row, world, tmp_path_factory.mktemp(row.name)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def carrier(request: pytest.FixtureRequest) -> str:
+    """Give the name of a carrier that the server reads."""
+    name: str = request.param[1]
+    return name
+
+
+def ticket(server: Server, **fields: str) -> str:
+    """Return a new ticket of ada's."""
+    return server.world.site.ticket(**fields)
+
+
+def by(server: Server, value: str) -> tuple[str, str]:
+    """Return the ticket with the carrier that this server prefers."""
+    return server.row.carriers[0], value
+
+
+@each_carrier
+def test_a_ticket_lets_its_user_in(server: Server, carrier: str) -> None:
+    """A ticket in any carrier lets in its user, and nobody else.
+
+    Mutant: the greeting names another user.
+    """
+    assert server.visit((carrier, ticket(server))).name() == "ada"
+
+
+@each(lambda row: "subprotocol" in row.carriers)
+def test_the_answer_echoes_our_subprotocol(server: Server) -> None:
+    """The answer names our subprotocol and never the ticket.
+
+    Mutants: the server echoes the last subprotocol that is offered; it echoes none.
+    """
+    value = ticket(server)
+    session = server.visit(("subprotocol", value)).session
+    assert session is not None
+    assert session.subprotocol == PROTOCOL
+    assert value not in session.headers
+
+
+@each_carrier
+def test_a_ticket_works_once(server: Server, carrier: str) -> None:
+    """A ticket that was used is refused, however it comes.
+
+    Mutant: the server remembers the tickets that it has consumed.
+    """
+    value = ticket(server)
+    assert server.visit((carrier, value)).name() == "ada"
+    for again in server.row.carriers:
+        assert server.visit((again, value)).refused == server.row.refused
+
+
+@each_carrier
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("rt_" + "a" * 42, id="too-short"),
+        pytest.param("rt_" + "a" * 4000, id="too-long"),
+        pytest.param("session-abc", id="another-key"),
+        pytest.param(new_value(), id="unknown"),
+    ],
+)
+def test_a_bogus_ticket_is_refused(server: Server, carrier: str, value: str) -> None:
+    """What is no ticket, or one that nobody issued, is refused.
+
+    Mutant: a client with a malformed ticket is let in as a guest.
+    """
+    assert server.visit((carrier, value)).refused == server.row.refused
+
+
+@each()
+def test_no_ticket_is_refused(server: Server) -> None:
+    """A client that shows no ticket is refused. Mutant: it is let in as a guest."""
+    assert server.visit().refused == server.row.refused
+
+
+@each(lambda row: {"subprotocol", "query"} & {*row.carriers})
+def test_two_tickets_are_refused(server: Server) -> None:
+    """A handshake with two different tickets is refused.
+
+    Mutant: the server takes the first ticket that it finds.
+    """
+    carriers = server.row.carriers
+    pairs = [*itertools.combinations(carriers, 2)]
+    pairs += [(c, c) for c in ("subprotocol", "query") if c in carriers]
+    for one, other in pairs:
+        shown = (one, ticket(server)), (other, ticket(server))
+        assert server.visit(*shown).refused == server.row.refused, (one, other)
+
+
+@each()
+def test_an_expired_ticket_is_refused(server: Server) -> None:
+    """A ticket that waited too long is refused.
+
+    Mutant: the site issues tickets that live for a minute.
+    """
+    shown = by(server, server.world.expired())
+    assert server.visit(shown).refused == server.row.refused
+
+
+@each()
+def test_a_ticket_for_another_server_is_refused_and_kept(server: Server) -> None:
+    """A ticket for another audience is refused, and still works where it belongs.
+
+    Mutants: the server tries the audience another-server too; it revokes such a
+    ticket; it consumes for that audience alone.
+    """
+    value = ticket(server, audience="another-server")
+    assert server.visit(by(server, value)).refused == server.row.refused
+    spent = server.world.spend(f"{value}:another-server")
+    assert spent is not None and '"ada"' in spent
+
+
+@each_carrier
+def test_a_foreign_page_is_refused_and_spends_nothing(
+    server: Server, carrier: str
+) -> None:
+    """A page of another site is refused, and the ticket works afterwards.
+
+    Mutants: the server does not look at the origin; it consumes first; it compares
+    only how the origin begins.
+    """
+    value = ticket(server)
+    lookalike = server.origin.replace("127.0.0.1", "127.0.0.1.evil.example")
+    for origin in (FOREIGN, lookalike, "null"):
+        visit = server.visit((carrier, value), origin=origin)
+        assert visit.refused == server.row.foreign, origin
+    assert server.visit((carrier, value)).name() == "ada"
+
+
+@each()
+def test_a_program_without_an_origin_is_let_in(server: Server) -> None:
+    """The examples trust the ticket of a client that sends no origin."""
+    assert server.visit(by(server, ticket(server)), origin=None).name() == "ada"
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_program_without_an_origin_may_be_refused(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """With ``allow_missing=False`` it is refused, and spends nothing.
+
+    Mutant: the server looks at the origin only when there is one.
+    """
+    row = ROWS[name]
+    matrix.require(row)
+    world = request.getfixturevalue("world")
+    with matrix.serving(row, world, tmp_path, edit=row.cautious) as server:
+        shown = by(server, ticket(server))
+        assert server.visit(shown, origin=None).refused == row.foreign
+        assert server.visit(shown).name() == "ada"
+
+
+@each(lambda row: row.events)
+def test_a_stream_takes_a_ticket(server: Server) -> None:
+    """A stream of events greets who shows a ticket, once, and its page may read it.
+
+    Mutants: the streams are not guarded; the answer has no CORS header.
+    """
+    value = ticket(server)
+    assert server.stream(value) == (200, "data: Hello, ada!")
+    assert server.stream(value)[0] == server.row.events
+    assert server.stream("")[0] == server.row.events
+
+
+@each(lambda row: row.events)
+def test_a_stream_is_not_for_a_foreign_page(server: Server) -> None:
+    """A stream refuses a page of another site, which spends nothing.
+
+    Mutant: only the WebSocket looks at the origin.
+    """
+    value = ticket(server)
+    assert server.stream(value, origin=FOREIGN)[0] == 403
+    assert server.stream(value, origin=None) == (200, "data: Hello, ada!")
+
+
+@each()
+def test_an_outage_refuses_and_passes(server: Server) -> None:
+    """Without its storage a server refuses soon, lives on, and recovers by itself.
+
+    Mutants: the server lets in everyone; it waits for the storage; it exits; it
+    refuses everyone from then on.
+    """
+    row, redis = server.row, server.world.redis
+    shown = by(server, ticket(server))
+    redis.kill()
+    try:
+        began = time.monotonic()
+        assert server.visit(shown).refused == row.down
+        if row.events:
+            assert server.stream(shown[1])[0] == 503
+        assert time.monotonic() - began < OUTAGE
+        assert server.process.poll() is None, server.log.read_text()
+    finally:
+        redis.start()
+        server.world.age()
+    deadline = time.monotonic() + OUTAGE
+    while (visit := server.visit(by(server, ticket(server)))).refused == row.down:
+        assert time.monotonic() < deadline, "it did not find the storage again"
+        time.sleep(0.05)
+    assert visit.name() == "ada"
+
+
+@each()
+def test_many_users_at_once(server: Server) -> None:
+    """Two hundred clients connect at once, and each is taken for who he is.
+
+    Mutant: the server keeps the user in a global variable.
+    """
+    issued = {name: server.world.patient.ticket(name) for name in USERS}
+    all_in = asyncio.Barrier(len(issued))
+
+    async def visit(name: str) -> tuple[str, str]:
+        try:
+            async with server.dial(by(server, issued[name])) as session:
+                await all_in.wait()
+                return session.greeting, await session.say(f"I am {name}")
+        except asyncio.BrokenBarrierError:
+            return "let in", "before another was not"
+        except Exception as exc:
+            await all_in.abort()
+            return "not let in", repr(exc)
+
+    async def storm() -> list[tuple[str, str]]:
+        async with asyncio.timeout(30):
+            return await asyncio.gather(*map(visit, issued))
+
+    due = {(f"Hello, {name}!", f"{name}: I am {name}") for name in issued}
+    answers = asyncio.run(storm())
+    assert not sorted({*answers} - due, reverse=True)
+    assert len({*answers}) == len(due)
+
+
+@each(lambda row: row.discreet)
+def test_the_log_shows_no_ticket(server: Server) -> None:
+    """The server's own log names the requests, and no ticket, used or not.
+
+    Mutant: the middleware leaves the query string as it is.
+    """
+    shown = []
+    for carrier in server.row.carriers:
+        shown += [(carrier, ticket(server)), (carrier, ticket(server))]
+        assert server.visit(shown[-1]).name() == "ada"
+        assert server.visit(shown[-1]).refused == server.row.refused
+        assert server.visit(shown[-2], origin=FOREIGN).refused == server.row.foreign
+    if server.row.events:
+        shown.append(("query", ticket(server)))
+        assert server.stream(shown[-1][1])[0] == 200
+    log = server.log.read_text()
+    assert "/ws" in log, "it logs nothing, so this says nothing"
+    assert not [value for _, value in shown if value in log]
+    assert not re.search(r"rt_[\w-]{43}", log)
