@@ -1,0 +1,51 @@
+"""The demo's URLs, and a page that does only what its test says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.template import engines
+from django.template.response import TemplateResponse
+from django.urls import include, path
+from django.utils.decorators import decorator_from_middleware
+
+from realtime_ticket import RealtimeTicketMiddleware
+
+ROOT = Path(__file__).parents[2]
+
+
+def bench(request: HttpRequest) -> HttpResponse:
+    context = {"realtime_port": settings.REALTIME_PORT}
+    return TemplateResponse(request, "bench.html", context)
+
+
+def snippet(request: HttpRequest) -> HttpResponse:
+    """Run a block of the documentation, with our realtime server in place of its."""
+    text = (ROOT / request.GET["page"]).read_text("utf-8")
+    blocks = re.findall(r"^```(html|js)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    language, code = next(b for b in blocks if request.GET["contains"] in b[1])
+    if language == "js":
+        code = (
+            "{% load realtime_ticket %}{% realtime_ticket_script %}{% csrf_token %}"
+            f'<script type="module">{code}</script>'
+        )
+    code = re.sub(r"wss?://[\w.:]+/", f"{settings.REALTIME_ORIGIN}/", code)
+    code = code.replace(
+        '"/events"', f'"http://127.0.0.1:{settings.REALTIME_PORT}/events"'
+    )
+    code = code.replace(
+        '<script type="module">',
+        '<script type="module" nonce="{{ request.csp_nonce }}">',
+    )
+    return HttpResponse(engines["django"].from_string(code).render({}, request))
+
+
+urlpatterns = [
+    path("", include("examples.demo.urls")),
+    path("bench/", bench),
+    path("snippet/", snippet),
+    path("first/", decorator_from_middleware(RealtimeTicketMiddleware)(bench)),
+]

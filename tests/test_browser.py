@@ -1,0 +1,1008 @@
+"""Chromium, the real Django and a real realtime server: reconnecting, and the demo.
+
+``tests/browser/`` holds the page and the servers. The realtime server keeps a record of
+every ticket that it is shown. After each test all of them must have been consumed, none
+shown twice, and the page's strict Content-Security-Policy never violated.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import importlib.util
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlencode
+
+import pytest
+
+from tests import servers
+from tests.processes import PATIENCE, free_ports, running
+
+if TYPE_CHECKING:
+    from playwright.sync_api import (
+        Browser,
+        Page,
+        Playwright,
+        Request,
+        Route,
+        StorageState,
+    )
+
+ROOT = Path(__file__).parent.parent
+IMAGES = ROOT / "docs" / "images"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+MODULES = ("playwright", "starlette", "uvicorn", "websockets")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+FAST = {"minDelay": 50, "maxDelay": 400}
+"""Options of a connection that comes back soon."""
+
+NETWORK = re.compile(
+    r"Failed to load resource|WebSocket connection to '\S+' failed|net::ERR_|"
+    r"has been blocked by CORS policy"
+)
+"""What the browser itself prints to the console while a server is away."""
+
+
+def missing() -> str | None:
+    """Return why there is no browser to test with, or None."""
+    if not any(map(servers.find, CHROMIUM)):
+        return "chromium is not installed"
+    for name in MODULES:
+        if importlib.util.find_spec(name) is None:
+            return f"the Python module {name} is not installed"
+    return None
+
+
+# The servers
+
+
+class Realtime:
+    """The realtime server of ``tests/browser/``, and its record."""
+
+    def __init__(self, port: int, folder: Path, environment: dict[str, str]) -> None:
+        self.port = port
+        self.folder = folder
+        self.environment = environment
+        self.file = folder / "record.jsonl"
+        self.forget()
+        self.process = ExitStack()
+
+    def start(self) -> None:
+        self.process.enter_context(
+            running(
+                *("-m", "tests.browser.realtime", str(self.file)),
+                port=self.port,
+                folder=self.folder,
+                environment=self.environment,
+            )
+        )
+
+    def kill(self) -> None:
+        """As kill -9 does."""
+        self.process.close()
+
+    def control(self, **wishes: Any) -> None:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/control", json.dumps(wishes).encode()
+        )
+        urllib.request.urlopen(request, timeout=10).close()
+
+    def forget(self) -> None:
+        self.file.write_text("")
+
+    def record(self, kind: str = "shown") -> list[dict[str, Any]]:
+        lines = map(json.loads, self.file.read_text().splitlines())
+        return [line for line in lines if kind in line]
+
+    def check(self, connections: int | None = None) -> None:
+        """Every connection had its own ticket, and no ticket was shown twice."""
+        shown = self.record()
+        counts = Counter(line["shown"] for line in shown)
+        assert not [value for value, count in counts.items() if count > 1], shown
+        assert {line["outcome"] for line in shown} <= {"consumed"}, shown
+        if connections is not None:
+            assert len(shown) == connections
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if reason := missing():
+        if servers.REQUIRED:
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    return tmp_path_factory.mktemp("browser")
+
+
+@pytest.fixture(scope="module")
+def environment(home: Path) -> dict[str, str]:
+    django, realtime = free_ports()
+    environment = os.environ | {
+        "DJANGO_SETTINGS_MODULE": "tests.browser.settings",
+        "DEMO_STATE": str(home),
+        "DEMO_DJANGO_PORT": str(django),
+        "DEMO_REALTIME_PORT": str(realtime),
+        "PYTHONPATH": str(ROOT),
+    }
+    environment.pop("REDIS_URL", None)
+    return environment
+
+
+@pytest.fixture(scope="module")
+def site(home: Path, environment: dict[str, str]) -> Iterator[str]:
+    """Django's origin."""
+    create = "from examples.demo.__main__ import create_users; create_users()"
+    subprocess.run([sys.executable, "-c", create], env=environment, check=True)
+    port = int(environment["DEMO_DJANGO_PORT"])
+    with running(
+        *("-m", "django", "runserver", "--noreload", f"127.0.0.1:{port}"),
+        port=port,
+        folder=home,
+        environment=environment,
+    ):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def server(home: Path, environment: dict[str, str], site: str) -> Iterator[Realtime]:
+    server = Realtime(int(environment["DEMO_REALTIME_PORT"]), home, environment)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def realtime(server: Realtime) -> Iterator[Realtime]:
+    server.forget()
+    server.control(mode="welcome")
+    yield server
+    server.check()
+
+
+# The browser
+
+
+@pytest.fixture(scope="module")
+def playwright(home: Path) -> Iterator[Playwright]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+def launch(playwright: Playwright, **options: Any) -> Browser:
+    program = next(filter(None, map(servers.find, CHROMIUM)))
+    return playwright.chromium.launch(executable_path=program, args=FLAGS, **options)
+
+
+@pytest.fixture(scope="module")
+def chromium(playwright: Playwright) -> Iterator[Browser]:
+    browser = launch(playwright)
+    yield browser
+    browser.close()
+
+
+@contextmanager
+def window(browser: Browser, **options: Any) -> Iterator[Page]:
+    """Open a private window. At its end, nothing was violated and nothing thrown."""
+    with browser.new_context(**options) as context:
+        context.set_default_timeout(20_000)
+        context.add_init_script(
+            "window.violations = [];"
+            "document.addEventListener('securitypolicyviolation', (event) =>"
+            " violations.push(`${event.violatedDirective} ${event.blockedURI}`));"
+        )
+        page = context.new_page()
+        trouble: list[str] = []
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on(
+            "console",
+            lambda message: (
+                message.type in ("error", "warning")
+                and not NETWORK.search(message.text)
+                and trouble.append(message.text)
+            ),
+        )
+        yield page
+        assert page.evaluate("violations") == []
+        assert trouble == []
+
+
+def log_in(page: Page, site: str, name: str = "alice") -> None:
+    page.goto(f"{site}/login/?next=/bench/")
+    page.fill("[name=username]", name)
+    page.fill("[name=password]", name)
+    page.click("main button")
+    page.wait_for_load_state()
+
+
+def log_out(page: Page, site: str) -> None:
+    """As in another tab: this page does not hear of it."""
+    token = page.locator("[name=csrfmiddlewaretoken]").first.input_value()
+    form, headers = {"csrfmiddlewaretoken": token}, {"Origin": site}
+    assert page.request.post(f"{site}/logout/", form=form, headers=headers).ok
+
+
+class Bench:
+    """A page that connects as its test says, and tells what it heard."""
+
+    def __init__(self, page: Page, site: str) -> None:
+        self.page = page
+        self.site = site
+        self.requests: list[float] = []
+        """When the page asked Django for tickets."""
+        page.on("request", self._count)
+        self.ready()
+
+    def _count(self, request: Request) -> None:
+        if request.url == f"{self.site}/ticket/":
+            self.requests.append(time.monotonic())
+
+    def ready(self) -> None:
+        self.page.wait_for_selector("[data-ready]", state="attached")
+
+    def connect(
+        self, kind: str = "RealtimeSocket", path: str = "/ws", **options: Any
+    ) -> None:
+        scheme = "ws" if kind == "RealtimeSocket" else "http"
+        port = self.page.evaluate("document.body.dataset.realtimePort")
+        self.page.evaluate(
+            "([kind, url, options]) => connect(kind, url, options)",
+            [kind, f"{scheme}://127.0.0.1:{port}{path}", options],
+        )
+
+    def heard(self, *types: str) -> list[dict[str, Any]]:
+        events = self.page.evaluate("heard")
+        return [event for event in events if not types or event["type"] in types]
+
+    def wait_for(
+        self, type: str, count: int = 1, *, seconds: float = 15
+    ) -> list[dict[str, Any]]:
+        """Wait until this was heard so many times, and return these."""
+        try:
+            self.page.wait_for_function(
+                "([type, count]) =>"
+                " heard.filter((event) => event.type === type).length >= count",
+                arg=[type, count],
+                timeout=seconds * 1000,
+                polling=20,
+            )
+        except Exception as exc:
+            heard = [f"{event['type']} {event['at']:.0f}" for event in self.heard()]
+            raise AssertionError(f"no {count} x {type}: {heard[:30]}") from exc
+        return self.heard(type)
+
+    def pause(self, seconds: float) -> None:
+        self.page.wait_for_timeout(seconds * 1000)
+
+
+@pytest.fixture(scope="module")
+def session(chromium: Browser, site: str) -> StorageState:
+    """The cookies of alice, who has logged in."""
+    with window(chromium) as page:
+        log_in(page, site)
+        return page.context.storage_state()
+
+
+@pytest.fixture
+def bench(
+    chromium: Browser, site: str, realtime: Realtime, session: StorageState
+) -> Iterator[Bench]:
+    """A page of alice's."""
+    with window(chromium, storage_state=session) as page:
+        page.goto(f"{site}/bench/")
+        yield Bench(page, site)
+
+
+# The first connection
+
+
+@pytest.mark.parametrize("carrier", ["subprotocol", "query"])
+def test_the_first_connection(bench: Bench, realtime: Realtime, carrier: str) -> None:
+    """One ticket, one connection, and the server knows who is there."""
+    bench.connect(carrier=carrier)
+
+    (message,) = bench.wait_for("message")
+    assert message["data"] == "Hello, alice!"
+    assert [event["type"] for event in bench.heard()] == [
+        "connecting",
+        "open",
+        "message",
+    ]
+    assert len(bench.requests) == 1
+    protocol = bench.page.evaluate("connections[0].protocol")
+    assert protocol == ("realtime-ticket.v1" if carrier == "subprotocol" else "")
+    realtime.check(connections=1)
+
+
+def test_nobody_is_let_in_without_a_login(
+    chromium: Browser, site: str, realtime: Realtime
+) -> None:
+    """A visitor is refused by Django. The realtime server hears of nobody."""
+    with window(chromium) as page:
+        page.goto(f"{site}/bench/")
+        bench = Bench(page, site)
+        bench.connect()
+
+        (refused,) = bench.wait_for("refused")
+        assert (refused["status"], refused["permanent"]) == (401, True)
+        bench.pause(1)
+        assert len(bench.requests) == 1
+    realtime.check(connections=0)
+
+
+# Losses
+
+
+def come_back_after(
+    bench: Bench, realtime: Realtime, loss: Callable[[Realtime], None]
+) -> None:
+    bench.connect(**FAST)
+    bench.wait_for("message")
+    loss(realtime)
+    bench.wait_for("message", 2)
+    realtime.check(connections=2)
+
+
+def kill_and_start(realtime: Realtime) -> None:
+    realtime.kill()
+    realtime.start()
+
+
+@pytest.mark.parametrize(
+    ("code", "loss"),
+    [
+        pytest.param(1006, kill_and_start, id="kill"),
+        *(
+            pytest.param(code, lambda realtime, code=code: realtime.control(close=code))
+            for code in (1001, 1011, 1012, 4401)
+        ),
+    ],
+)
+def test_it_comes_back_with_a_new_ticket(
+    bench: Bench,
+    realtime: Realtime,
+    code: int,
+    loss: Callable[[Realtime], None],
+) -> None:
+    """After a crash of the server, and after each code that says: come again."""
+    come_back_after(bench, realtime, loss)
+
+    lost = bench.heard("close")[0]
+    assert (lost["code"], lost["willReconnect"]) == (code, True)
+
+
+@pytest.mark.parametrize("code", [4403, 4500])
+def test_it_stays_away_when_it_is_told_to(
+    bench: Bench, realtime: Realtime, code: int
+) -> None:
+    """After 4403 and 4500 to 4999 there is no further request, to nobody."""
+    bench.connect(**FAST)
+    bench.wait_for("message")
+    realtime.control(close=code)
+
+    bench.wait_for("refused")
+    (lost,) = bench.heard("close")
+    assert (lost["code"], lost["willReconnect"]) == (code, False)
+    bench.pause(1)
+    assert len(bench.requests) == 1
+    realtime.check(connections=1)
+
+
+def test_it_waits_for_the_network(bench: Bench, realtime: Realtime) -> None:
+    """Offline, nothing is asked for. Online, it connects at once."""
+    bench.connect(**FAST)
+    bench.wait_for("message")
+    bench.page.context.set_offline(True)
+    realtime.control(close=1012)  # Chromium leaves open sockets alone
+    bench.wait_for("close")
+    bench.pause(1.5)
+    assert len(bench.requests) == 1
+
+    bench.page.context.set_offline(False)
+    bench.wait_for("message", 2, seconds=2)
+    realtime.check(connections=2)
+
+
+def test_a_page_from_the_back_forward_cache_connects_again(
+    playwright: Playwright, site: str, realtime: Realtime, session: StorageState
+) -> None:
+    """The page hangs up when it is left, and comes back with a new ticket."""
+    browser = launch(playwright, ignore_default_args=["--disable-back-forward-cache"])
+    with window(browser, storage_state=session) as page:
+        page.goto(f"{site}/bench/")
+        bench = Bench(page, site)
+        bench.connect()
+        bench.wait_for("message")
+        page.evaluate(
+            "addEventListener('pageshow', ({ persisted }) => (window.back = persisted))"
+        )
+
+        page.goto(f"{site}/login/")
+        assert wait_until(lambda: realtime.record("left") == [{"left": 1000}])
+        page.go_back(wait_until="commit")
+        page.wait_for_function("() => window.back")
+
+        bench.wait_for("message", 2)
+        realtime.check(connections=2)
+    browser.close()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+# The ticket in the page
+
+
+def test_the_ticket_in_the_page_is_used_once(
+    bench: Bench, realtime: Realtime, site: str
+) -> None:
+    """The template variable saves the first request, and only the first."""
+    bench.page.goto(f"{site}/first/")
+    bench.ready()
+    ticket = bench.page.evaluate("document.body.dataset.firstTicket")
+    bench.connect(firstTicket=ticket, firstTicketLifetime=10_000, **FAST)
+    bench.wait_for("message")
+    assert bench.requests == []
+
+    realtime.control(close=1012)
+    bench.wait_for("message", 2)
+    assert len(bench.requests) == 1
+    assert realtime.record()[0]["shown"] == ticket
+    realtime.check(connections=2)
+
+
+def test_a_spent_ticket_in_a_restored_page_is_replaced(
+    bench: Bench, realtime: Realtime, site: str
+) -> None:
+    """A cache that ignores no-store brings back the page, and the ticket in it."""
+    bench.page.goto(f"{site}/first/")
+    bench.ready()
+    ticket = bench.page.evaluate("document.body.dataset.firstTicket")
+    for _ in range(2):  # two pages, to which the ticket is equally new
+        bench.connect(firstTicket=ticket, firstTicketLifetime=10_000, **FAST)
+        bench.wait_for("message")
+        bench.page.reload()
+        bench.ready()
+
+    shown = realtime.record()
+    outcomes = [(line["shown"] == ticket, line["outcome"]) for line in shown]
+    assert outcomes == [(True, "consumed"), (True, "refused"), (False, "consumed")]
+    realtime.forget()
+
+
+def test_an_old_ticket_in_the_page_is_not_tried(
+    bench: Bench, realtime: Realtime, site: str
+) -> None:
+    """On a page that is as old as its ticket's life, a new one is fetched at once."""
+    bench.page.goto(f"{site}/first/")
+    bench.ready()
+    ticket = bench.page.evaluate("document.body.dataset.firstTicket")
+    bench.pause(1)
+    bench.connect(firstTicket=ticket, firstTicketLifetime=1000)
+    bench.wait_for("message")
+    assert len(bench.requests) == 1
+    realtime.check(connections=1)
+
+
+# What Django says
+
+
+def test_it_ends_when_the_user_has_logged_out(
+    chromium: Browser, site: str, realtime: Realtime
+) -> None:
+    """The open connection stays. The next one is refused, and there is none after."""
+    with window(chromium) as page:
+        log_in(page, site)
+        bench = Bench(page, site)
+        bench.connect(**FAST)
+        bench.wait_for("message")
+        log_out(page, site)
+        realtime.control(close=1012)
+
+        (refused,) = bench.wait_for("refused")
+        assert (refused["status"], refused["permanent"]) == (401, True)
+        assert page.evaluate("connections[0].readyState") == 3
+        bench.pause(1.5)
+        assert len(bench.requests) == 2
+    realtime.check(connections=1)
+
+
+def wait_as_told(bench: Bench, status: int, retry_after: Callable[[], str]) -> None:
+    """Answer once with a status and Retry-After: 2, by seconds or by the clock."""
+    answered: list[int] = []
+
+    def busy(route: Route) -> None:
+        if answered:
+            return route.continue_()
+        answered.append(status)
+        route.fulfill(status=status, headers={"Retry-After": retry_after()})
+
+    bench.page.route("**/ticket/", busy)
+    bench.connect(**FAST)
+    bench.wait_for("message")
+    (error,) = bench.heard("ticketerror")
+    assert (error["status"], error["permanent"]) == (status, False)
+    first, second = bench.requests
+    # A date has whole seconds, so it may be up to one nearer than it was meant to be.
+    assert 1 <= second - first <= 3.5
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after"),
+    [
+        (429, lambda: "2"),
+        (503, lambda: "2"),
+        (503, lambda: email.utils.formatdate(time.time() + 2.5, usegmt=True)),
+    ],
+    ids=["429", "503", "503-date"],
+)
+def test_retry_after_is_honoured(
+    bench: Bench, realtime: Realtime, status: int, retry_after: Callable[[], str]
+) -> None:
+    wait_as_told(bench, status, retry_after)
+    realtime.check(connections=1)
+
+
+# A server in trouble
+
+
+def back_off(bench: Bench, realtime: Realtime) -> None:
+    realtime.control(mode="hang up")
+    bench.connect(**FAST | {"maxDelay": 5000})
+    waits = bench.wait_for("waiting", 5)[:5]
+    assert [wait["attempt"] for wait in waits] == [2, 3, 4, 5, 6]
+    # Each is drawn from a range that doubles, above minDelay.
+    for doublings, wait in enumerate(waits):
+        assert 50 <= wait["delay"] <= 50 + 50 * 2**doublings
+    assert len(bench.requests) <= len(bench.heard("connecting"))
+
+
+def test_a_server_that_hangs_up_is_not_hammered(
+    bench: Bench, realtime: Realtime
+) -> None:
+    """To be accepted is not to be welcome: the pauses grow nevertheless."""
+    back_off(bench, realtime)
+
+
+def test_a_server_that_refuses_is_asked_with_a_new_ticket_each_time(
+    bench: Bench, realtime: Realtime
+) -> None:
+    """The page cannot see why, so it tries again, later and later."""
+    realtime.control(mode="refuse")
+    bench.connect(**FAST)
+    bench.wait_for("close", 3)
+    realtime.control(mode="welcome")
+    bench.wait_for("message")
+
+    shown = [line["shown"] for line in realtime.record()]
+    assert len(set(shown)) == len(shown) >= 4
+    realtime.forget()
+
+
+def test_fifty_clients_come_back_one_by_one(bench: Bench, realtime: Realtime) -> None:
+    """The server dies under fifty connections. Fifty new tickets bring them back."""
+    for _ in range(50):
+        bench.connect(minDelay=2000)
+    bench.wait_for("message", 50)
+    assert len(bench.requests) == 50
+    kill_and_start(realtime)
+    bench.wait_for("message", 100)
+
+    realtime.check(connections=100)
+    connecting = bench.heard("connecting")
+    assert len(bench.requests) == len(connecting) >= 100
+    lost = {event["number"]: event["at"] for event in bench.heard("close")}
+    pauses = sorted(e["at"] - lost[e["number"]] for e in connecting[50:100])
+    # Each waits from 2 to 4 seconds. In each quarter of this time come some: that they
+    # all miss one is a chance of 2 in a million.
+    quarters = Counter(min(3, int((pause - 2000) / 500)) for pause in pauses)
+    assert set(quarters) == {0, 1, 2, 3}, pauses
+    assert max(quarters.values()) < 30
+
+
+# Server-sent events
+
+
+def test_events_go_on_where_they_stopped(bench: Bench, realtime: Realtime) -> None:
+    """After a crash the server is told the last event that was heard, and no gap is."""
+    bench.connect("RealtimeEventSource", "/events", **FAST)
+    bench.wait_for("price", 3)
+    kill_and_start(realtime)
+    heard = len(bench.heard("price"))
+    bench.wait_for("price", heard + 3)
+
+    first, second = [line["resumed"] for line in realtime.record("resumed")]
+    assert first == "0" and int(second) >= 3
+    ids = [int(event["lastEventId"]) for event in bench.heard("price")]
+    assert ids == list(range(1, len(ids) + 1))
+    realtime.check(connections=2)
+
+
+# The documentation
+
+
+@pytest.mark.parametrize(
+    ("page_of_docs", "contains", "printed"),
+    [
+        ("README.md", "RealtimeSocket(", ["Hello, alice!"]),
+        ("docs/browser-client.md", "RealtimeSocket(", ["Hello, alice!"]),
+        (
+            "docs/browser-client.md",
+            "queue: 10",
+            ["connected", "Hello, alice!", "hello"],
+        ),
+        ("docs/browser-client.md", "RealtimeEventSource(", ["1 10", "2 20"]),
+        ("docs/browser-client.md", "await fetchTicket(", []),
+    ],
+)
+def test_the_documentation_connects(
+    chromium: Browser,
+    site: str,
+    realtime: Realtime,
+    session: StorageState,
+    page_of_docs: str,
+    contains: str,
+    printed: list[str],
+) -> None:
+    """Its blocks run as they stand, under the strict policy."""
+    heard: list[str] = []
+    with window(chromium, storage_state=session) as page:
+        page.on("console", lambda message: heard.append(message.text))
+        query = urlencode({"page": page_of_docs, "contains": contains})
+        page.goto(f"{site}/snippet/?{query}")
+        deadline = time.monotonic() + 15
+        while not (set(printed) <= set(heard) and realtime.record()):
+            assert time.monotonic() < deadline, heard
+            page.wait_for_timeout(20)
+    realtime.check(connections=1)
+
+
+# The policy
+
+
+def test_the_policy_is_strict_and_violations_are_seen(
+    chromium: Browser, site: str
+) -> None:
+    """Guards the check after each test against seeing nothing."""
+    expected = pytest.raises(AssertionError, match="script-src-elem inline")
+    with expected, window(chromium) as page:
+        response = page.goto(f"{site}/bench/")
+        assert response
+        policy = response.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'nonce-")
+        assert "unsafe" not in policy and "*" not in policy
+        page.evaluate(
+            "document.body.append(Object.assign("
+            "document.createElement('script'), { textContent: 'alert(1)' }))"
+        )
+        page.wait_for_function("() => violations.length")
+
+
+# The demo
+
+
+@pytest.fixture(scope="module")
+def demo(home: Path) -> Iterator[str]:
+    """Run ``python -m examples.demo``, and return its address."""
+    environment = os.environ | {
+        "DEMO_DJANGO_PORT": "0",
+        "DEMO_REALTIME_PORT": "0",
+        "PYTHONUNBUFFERED": "1",
+        "REDIS_URL": "",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "examples.demo"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    try:
+        printed = ""
+        while (address := re.search(r"open (http://\S+)/", printed)) is None:
+            line = process.stdout.readline()
+            assert line, printed
+            printed += line
+        yield address[1]
+    finally:
+        process.terminate()
+        rest = process.stdout.read()
+        process.stdout.close()
+    assert process.wait(PATIENCE) == 0
+    assert rest.endswith("Bye.\n")
+
+
+@contextmanager
+def chatting(browser: Browser, demo: str, name: str, **options: Any) -> Iterator[Page]:
+    with window(browser, **options) as page:
+        page.goto(f"{demo}/")
+        page.get_by_label("Username").fill(name)
+        page.get_by_label("Password").fill(name)
+        page.get_by_role("button", name="Log in").click()
+        connected(page)
+        yield page
+
+
+def connected(page: Page) -> None:
+    page.wait_for_selector("[data-state=connected]")
+
+
+def say(page: Page, text: str, *others: Page) -> None:
+    page.get_by_label("Message").fill(text)
+    page.get_by_role("button", name="Send").click()
+    for each in (page, *others):
+        each.get_by_role("log").get_by_text(text).wait_for()
+
+
+def press(page: Page, name: str, outcome: str) -> None:
+    page.get_by_role("button", name=name).click()
+    page.locator("#outcome").get_by_text(outcome).wait_for()
+
+
+def lives(page: Page) -> dict[str, list[str]]:
+    """Return what the page shows of its tickets, the first one first."""
+    items = page.eval_on_selector_all(
+        ".ticket",
+        "items => items.map((item) => [item.querySelector('code').textContent,"
+        " [...item.querySelectorAll('.life li')].map((step) => step.dataset.step)])",
+    )
+    assert len(dict(items)) == len(items)
+    return dict(reversed(items))
+
+
+def test_two_users_chat(chromium: Browser, demo: str) -> None:
+    with (
+        chatting(chromium, demo, "alice") as alice,
+        chatting(chromium, demo, "bob") as bob,
+    ):
+        say(alice, "Are you there?", bob)
+        say(bob, "I <b>am</b>: & so on", alice)
+        lines = alice.get_by_role("log").locator("li").all_inner_texts()
+        assert lines == [
+            "Hello, alice!",
+            "alice\nAre you there?",
+            "bob\nI <b>am</b>: & so on",
+        ]
+        for page in (alice, bob):
+            assert list(lives(page).values()) == [["issued", "shown", "consumed"]]
+
+
+def test_the_buttons_do_what_they_say(chromium: Browser, demo: str) -> None:
+    """Each ends with a new connection, or with a ticket that is refused."""
+    used = ["issued", "shown", "consumed"]
+    with chatting(chromium, demo, "alice") as page:
+        press(page, "Replay the spent ticket", "Refused: a ticket works once.")
+        assert list(lives(page).values()) == [[*used, "shown", "refused"]]
+
+        press(page, "Let one expire", "Refused: a ticket lives for seconds.")
+        assert list(lives(page).values())[1:] == [
+            ["issued", "expired", "shown", "refused"]
+        ]
+
+        press(page, "Drop the connection", "Dropped.")
+        page.wait_for_selector("[data-state=waiting]")
+        assert re.fullmatch(
+            r"waiting to connect again, \d\.\d s", page.locator(".state").inner_text()
+        )
+        connected(page)
+        assert list(lives(page).values())[2:] == [used]
+
+        press(page, "Restart the server", "The server is restarted.")
+        page.wait_for_selector("[data-state=waiting]")
+        connected(page)
+        assert list(lives(page).values())[-1] == used
+        say(page, "I am back")
+
+
+def test_a_logged_out_user_is_sent_to_the_login(chromium: Browser, demo: str) -> None:
+    with chatting(chromium, demo, "bob") as page:
+        log_out(page, demo)
+        press(page, "Drop the connection", "Dropped.")
+        page.get_by_role("status").get_by_role("link", name="log in").click()
+        page.get_by_label("Username").wait_for()
+
+
+NAMED = {"button", "textbox", "link", "log", "region", "list", "image"}
+CONTRAST = """() => {
+  const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
+  const light = (color) => {
+    const [r, g, b] = numbers(color).map((c) => c / 255)
+      .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    const { backgroundColor: color } = getComputedStyle(element);
+    return numbers(color)[3] === 0 ? behind(element.parentElement) : color;
+  };
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const low = [];
+  while (texts.nextNode()) {
+    const { data, parentElement } = texts.currentNode;
+    if (!data.trim() || !parentElement.checkVisibility()) continue;
+    const pair = [getComputedStyle(parentElement).color, behind(parentElement)];
+    const [dark, bright] = pair.map(light).sort((a, b) => a - b);
+    if ((bright + 0.05) / (dark + 0.05) < 4.5) low.push([data, ...pair]);
+  }
+  return low;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_demo_is_for_everybody(chromium: Browser, demo: str, scheme: str) -> None:
+    """Names, focus, contrast, no motion for who wants none, and a small phone."""
+    options: dict[str, Any] = {
+        "viewport": {"width": 360, "height": 740},
+        "color_scheme": scheme,
+        "reduced_motion": "reduce",
+    }
+    with chatting(chromium, demo, "alice", **options) as page:
+        say(page, "A message without any blank in it: " + "x" * 200)
+        press(page, "Replay the spent ticket", "Refused")
+
+        tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")
+        found = {
+            (node["role"]["value"], node.get("name", {}).get("value", ""))
+            for node in tree["nodes"]
+            if not node["ignored"]
+        }
+        controls = {name for role, name in found if role == "button"}
+        assert controls == {
+            "Log out",
+            "Send",
+            "Replay the spent ticket",
+            "Let one expire",
+            "Drop the connection",
+            "Restart the server",
+        }
+        assert ("textbox", "Message") in found and ("log", "Chat") in found
+        assert ("heading", "Chat") in found
+        nameless = {role for role, name in found if role in NAMED and not name}
+        assert nameless <= {"list"}, found  # of which a heading tells the purpose
+
+        page.keyboard.press("Tab")
+        focus = "(({ id, textContent: text }, { outlineStyle, outlineWidth }) =>"
+        focus += " [id || text, outlineStyle, outlineWidth])"
+        focus += "(document.activeElement, getComputedStyle(document.activeElement))"
+        page.locator("header button").focus()
+        order = []
+        for _ in range(8):
+            name, *outline = page.evaluate(focus)
+            order.append(name)
+            assert outline == ["solid", "3px"], name
+            page.keyboard.press("Tab")
+        assert order == [
+            *("Log out", "log", "text", "Send"),
+            *("replay", "expire", "drop", "Restart the server"),
+        ]
+
+        assert page.evaluate(CONTRAST) == []
+        assert page.evaluate("document.getAnimations().length") == 0
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_the_pictures_show_the_demo(chromium: Browser, demo: str) -> None:
+    """Written with REALTIME_TICKET_SCREENSHOTS=1; otherwise they must fit the page."""
+    desktop: dict[str, Any] = {"viewport": {"width": 1120, "height": 680}}
+    with (
+        chatting(chromium, demo, "alice", **desktop) as alice,
+        chatting(chromium, demo, "bob") as bob,
+    ):
+        say(alice, "Morning, Bob! Did your ticket arrive?", bob)
+        say(bob, "It did, and it is spent already. Each of us had our own.", alice)
+        say(alice, "So if somebody finds mine in a log…", bob)
+        say(bob, "…they are three seconds late, and one use too late.", alice)
+        press(alice, "Let one expire", "Refused")
+        press(alice, "Drop the connection", "Dropped")
+        alice.wait_for_selector("[data-state=waiting]")
+        connected(alice)
+        say(alice, "Back from the tunnel, with a new one.", bob)
+        press(alice, "Replay the spent ticket", "Refused")
+        alice.mouse.move(0, 0)
+        for scheme in ("light", "dark"):
+            alice.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            taken = alice.screenshot(animations="disabled", caret="hide")
+            picture = IMAGES / f"demo-{scheme}.png"
+            if os.environ.get("REALTIME_TICKET_SCREENSHOTS") == "1":
+                picture.parent.mkdir(exist_ok=True)
+                picture.write_bytes(taken)
+            kept = picture.read_bytes()
+            assert size_of_png(kept) == size_of_png(taken) == (1120, 680)
+            assert len(kept) < 150_000
+
+
+def size_of_png(data: bytes) -> tuple[int, int]:
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", data[16:24])
+    return width, height
+
+
+# Mutants: the client with one line replaced must fail its test.
+
+
+def show_each_ticket_once(bench: Bench, realtime: Realtime) -> None:
+    bench.connect(**FAST)
+    bench.wait_for("message")
+    realtime.control(close=1012)
+    assert wait_until(lambda: len(realtime.record()) >= 2)
+    realtime.check()
+
+
+def wait_for_a_busy_django(bench: Bench, realtime: Realtime) -> None:
+    wait_as_told(bench, 503, lambda: "2")
+
+
+class Mutant(NamedTuple):
+    pattern: str
+    replacement: str
+    scenario: Callable[[Bench, Realtime], None]
+    failure: str
+
+
+MUTANTS = {
+    "reuses its ticket": Mutant(
+        r"\breturn data\.message;",
+        r"return (globalThis.kept ??= data.message);",
+        show_each_ticket_once,
+        r"assert not \['rt_",
+    ),
+    "counts anew when it is accepted": Mutant(
+        r"_opened\(\) \{",
+        r"_opened() { this.#failures = 0;",
+        back_off,
+        r"assert \[2, 2, 2, 2, 2\] == \[2, 3, 4, 5, 6\]",
+    ),
+    "does not hear Retry-After": Mutant(
+        r"retryAfter: parseRetryAfter\(.*?\)\),",
+        r"retryAfter: null,",
+        wait_for_a_busy_django,
+        r"assert 1 <= ",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_mutants_fail(
+    chromium: Browser, site: str, realtime: Realtime, session: StorageState, name: str
+) -> None:
+    """A ticket kept for the next attempt, a counter reset at open, no Retry-After."""
+    mutant = MUTANTS[name]
+
+    def patch(route: Route) -> None:
+        response = route.fetch()
+        text, count = re.subn(mutant.pattern, mutant.replacement, response.text())
+        patched.append(count)
+        route.fulfill(response=response, body=text)
+
+    patched: list[int] = []
+    with window(chromium, storage_state=session) as page:
+        page.route("**/realtime-ticket*.js", patch)
+        page.goto(f"{site}/bench/")
+        bench = Bench(page, site)
+        assert patched and set(patched) == {1}, "the client has no such line any more"
+        with pytest.raises(AssertionError, match=mutant.failure):
+            mutant.scenario(bench, realtime)
+    realtime.forget()
