@@ -1,7 +1,5 @@
 """aiohttp: a decorator consumes, before the handler answers the handshake."""
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import os

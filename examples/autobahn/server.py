@@ -1,7 +1,5 @@
 """Autobahn|Python on Twisted: judge a connection in onConnect()."""
 
-from __future__ import annotations
-
 import os
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol

@@ -3,8 +3,6 @@
 Started with ``daphne server:application`` or ``uvicorn server:application``.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 

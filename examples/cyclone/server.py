@@ -3,8 +3,6 @@
 Its own cyclone.websocket and cyclone.sse are Python 2 code; RequestHandler works.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 

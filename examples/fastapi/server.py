@@ -1,7 +1,5 @@
 """FastAPI: the middleware consumes, a dependency hands out the ticket."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from typing import Annotated

@@ -1,7 +1,5 @@
 """Read by gunicorn when it starts in this folder: ``gunicorn server:app``."""
 
-from __future__ import annotations
-
 import os
 
 bind = "127.0.0.1:" + os.environ.get("PORT", "8001")

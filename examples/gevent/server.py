@@ -3,8 +3,6 @@
 Run it as it is, on gevent's own server, or as ``gunicorn server:app``.
 """
 
-from __future__ import annotations
-
 from gevent import monkey
 
 monkey.patch_all()  # before the drivers are imported

@@ -1,7 +1,5 @@
 """Litestar: the middleware consumes, the handler finds scope["ticket"]."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections.abc import AsyncIterator

@@ -1,7 +1,5 @@
 """nginx: ask Django with auth_request. This starts nginx, and the chat behind it."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import shutil

@@ -3,8 +3,6 @@
 It listens on a Unix socket, because it believes whoever can connect.
 """
 
-from __future__ import annotations
-
 from urllib.parse import unquote
 
 from websockets.asyncio.server import unix_serve

@@ -1,7 +1,5 @@
 """Sanic: judge a connection in a middleware, before the handshake is answered."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 

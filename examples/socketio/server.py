@@ -1,7 +1,5 @@
 """python-socketio: judge a connection by the ``auth`` that io(url, {auth}) sends."""
 
-from __future__ import annotations
-
 import os
 
 import socketio

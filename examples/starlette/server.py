@@ -1,7 +1,5 @@
 """Starlette: the middleware consumes, the endpoint finds scope["ticket"]."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 

@@ -1,7 +1,5 @@
 """Tornado: judge a connection in prepare(), before the handshake is answered."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 

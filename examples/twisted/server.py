@@ -1,7 +1,5 @@
 """Twisted: judge a connection in render_GET(), before WebSocketResource answers it."""
 
-from __future__ import annotations
-
 import os
 import sys
 

@@ -1,7 +1,5 @@
 """websockets: consume in process_request(), before the handshake is answered."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from http import HTTPStatus
