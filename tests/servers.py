@@ -1,7 +1,8 @@
 """Private servers for the tests, on Unix sockets, started when first needed.
 
-A server that is not installed makes its tests skip and say so. With
-``REALTIME_TICKET_REQUIRE_SERVERS=1`` they fail instead.
+Only Sentinel and Cluster need ports, on the loopback interface. A server that is not
+installed makes its tests skip and say so. With ``REALTIME_TICKET_REQUIRE_SERVERS=1``
+they fail instead.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ import functools
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +45,8 @@ MARIADB = DIRECTORY / "mariadb" / "socket"
 PROGRAMS = {
     "redis": ("redis-server", "redis"),
     "old-redis": ("redis-server", "redis"),
+    "redis-sentinel": ("redis-server", "redis"),
+    "redis-cluster": ("redis-server", "redis"),
     "memcached": ("memcached", "pymemcache"),
     "postgresql": ("postgres", "psycopg"),
     "mariadb": ("mariadbd", "MySQLdb"),
@@ -66,11 +73,16 @@ def find(program: str) -> str | None:
 
 def require(name: str) -> None:
     """Start the server, once. Skip the test, or fail it, when that is impossible."""
+    need(name)
+    start(name)
+
+
+def need(name: str) -> None:
+    """Skip the test, or fail it, when the server cannot be started."""
     if reason := missing(name):
         if REQUIRED:
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
-    start(name)
 
 
 @functools.cache
@@ -78,10 +90,24 @@ def start(name: str) -> None:
     {
         "redis": lambda: start_redis(REDIS),
         "old-redis": lambda: start_redis(OLD_REDIS, "--rename-command", "GETDEL", ""),
+        "redis-sentinel": sentinel,
+        "redis-cluster": cluster,
         "memcached": lambda: [start_memcached(path) for path in MEMCACHED],
         "postgresql": start_postgresql,
         "mariadb": start_mariadb,
     }[name]()
+
+
+@functools.cache
+def sentinel() -> Sentinel:
+    """Return the one that is there for all who leave it in one piece."""
+    return Sentinel()
+
+
+@functools.cache
+def cluster() -> Cluster:
+    """Return the one that is there for all who leave it in one piece."""
+    return Cluster(masters=3)
 
 
 def start_redis(path: Path, *options: str) -> subprocess.Popen[bytes]:
@@ -95,10 +121,10 @@ def start_redis(path: Path, *options: str) -> subprocess.Popen[bytes]:
     )  # fmt: skip
 
 
-def start_memcached(path: Path) -> subprocess.Popen[bytes]:
+def start_memcached(path: Path, *options: str) -> subprocess.Popen[bytes]:
     path.parent.mkdir()
     return run(
-        [find("memcached"), "-s", str(path), "-m", "16", "-u", USER],
+        [find("memcached"), "-s", str(path), "-m", "16", "-u", USER, *options],
         path.parent,
         ready=lambda: ask(path, b"version\r\n").startswith(b"VERSION"),
     )
@@ -190,3 +216,200 @@ def ask(path: Path, request: bytes) -> bytes:
 
 def succeeds(*command: str | None) -> bool:
     return not subprocess.run(list(map(str, command)), capture_output=True).returncode
+
+
+class Node:
+    """A Redis on a port, which can be killed, frozen, and started again."""
+
+    def __init__(self, *options: str) -> None:
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="node-", dir=DIRECTORY))
+        self.options = options
+        self.start()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.port
+
+    def start(self) -> None:
+        """Start it, after a kill again: empty, and on the same port."""
+        self.process = run(
+            [find("redis-server"), "--port", str(self.port), "--bind", "127.0.0.1",
+             "--save", "", "--repl-diskless-sync-delay", "0",
+             "--repl-ping-replica-period", "1", "--dir", str(self.folder),
+             *self.options],
+            self.folder,
+            ready=self.answers,
+        )  # fmt: skip
+
+    def answers(self) -> bool:
+        with suppress(OSError), socket.create_connection(self.address, 1) as client:
+            client.settimeout(1)
+            client.sendall(b"PING\r\n")
+            return client.recv(64).startswith(b"+PONG")
+        return False
+
+    def kill(self) -> None:
+        stop(self.process)
+
+    def freeze(self) -> None:
+        """Let it keep its connections and answer nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def ask(self, *words: object) -> Any:
+        """Return the reply to a command."""
+        with self.client() as client:
+            return client.execute_command(*words)
+
+    def client(self) -> Any:
+        import redis
+
+        return redis.Redis(port=self.port, protocol=2, decode_responses=True)
+
+    def follow(self, master: Node) -> None:
+        """Become the replica of a master, and return when that is done."""
+        self.ask("REPLICAOF", *master.address)
+        master.until_confirmed()
+
+    def until_confirmed(self) -> None:
+        """Empty it, and wait until a replica knows of that."""
+        with self.client() as client:
+            client.flushall()
+            until(lambda: client.wait(1, 100))
+
+    def follows(self) -> int:
+        """Return the port of its master, 0 if it is one itself."""
+        return int(self.ask("INFO", "replication").get("master_port", 0))
+
+
+class Sentinel(Node):
+    """A Sentinel that watches a master and its replica."""
+
+    name = "tickets"
+
+    def __init__(self) -> None:
+        self.master, self.replica = Node(), Node()
+        self.replica.follow(self.master)
+        super().__init__()
+
+    def start(self) -> None:
+        file = self.folder / "sentinel.conf"  # which the Sentinel rewrites
+        file.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
+            f"sentinel monitor {self.name} 127.0.0.1 {self.master.port} 1\n"
+            f"sentinel down-after-milliseconds {self.name} 1000\n"
+            f"sentinel failover-timeout {self.name} 2000\n"
+        )
+        command = [find("redis-server"), str(file), "--sentinel"]
+        self.process = run(command, self.folder, ready=self.answers)
+        for name, period in ("INFO", 500), ("PUBLISH", 250), ("PING", 300):
+            with suppress(Exception):  # Redis before 7 keeps to its ten seconds
+                self.ask("SENTINEL", "DEBUG", f"{name}-PERIOD", period)
+        until(lambda: self.ask("SENTINEL", "REPLICAS", self.name))
+
+    def named(self) -> int:
+        """Return the port of the master that it names."""
+        return int(self.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.name)[1])
+
+    def promote(self) -> None:
+        """Make the replica the master, and return when that is done."""
+
+        def accepted() -> bool:
+            with suppress(Exception):  # while it knows too little of the replica
+                return bool(self.ask("SENTINEL", "FAILOVER", self.name))
+            return False
+
+        until(accepted)
+        until(lambda: self.named() == self.replica.port)
+
+    def kill(self) -> None:
+        for process in (self.process, self.master.process, self.replica.process):
+            stop(process)
+
+
+class Cluster:
+    """A cluster of so many masters, and so many replicas of each."""
+
+    def __init__(self, *, masters: int, replicas: int = 0) -> None:
+        self.nodes = [
+            Node("--cluster-enabled", "yes", "--cluster-port", str(free_port()),
+                 "--cluster-node-timeout", "1000",
+                 "--cluster-require-full-coverage", "no")
+            for _ in range(masters * (1 + replicas))
+        ]  # fmt: skip
+        self.masters = self.nodes[:masters]
+        for number, node in enumerate(self.masters):
+            first, end = (16384 * n // masters for n in (number, number + 1))
+            node.ask("CLUSTER", "ADDSLOTS", *range(first, end))
+            node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for node in self.nodes[1:]:
+            self.nodes[0].ask("CLUSTER", "MEET", *node.address, node.options[3])
+        self.until_agreed()
+        for number, node in enumerate(self.nodes[masters:]):
+            master = self.masters[number % masters]
+            node.ask("CLUSTER", "REPLICATE", self.id_of(master))
+            master.until_confirmed()
+        self.until_agreed(replicas)
+
+    @staticmethod
+    def id_of(node: Node) -> str:
+        return str(node.ask("CLUSTER", "MYID"))
+
+    def until_agreed(self, replicas: int = 0) -> None:
+        """Wait until every node knows who serves which slots."""
+
+        def agree() -> bool:
+            return all(
+                len({slot for first, last, *_ in slots for slot in (first, last)})
+                == 2 * len(self.masters)
+                and all(len(nodes) == 1 + replicas for _, _, *nodes in slots)
+                for slots in (node.ask("CLUSTER", "SLOTS") for node in self.nodes)
+            ) and all(
+                "cluster_state:ok" in node.ask("CLUSTER", "INFO") for node in self.nodes
+            )
+
+        until(agree)
+
+    @contextmanager
+    def moving(self, slot: int, source: Node, target: Node) -> Iterator[None]:
+        """Move a slot while the block runs. Its keys are the block's to migrate."""
+        one, other = self.id_of(source), self.id_of(target)
+        target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", one)
+        source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", other)
+        yield
+        for node in (target, source, *self.masters):
+            node.ask("CLUSTER", "SETSLOT", slot, "NODE", other)
+
+    def owner(self, slot: int) -> Node:
+        """Return the master of this slot."""
+        return next(
+            node
+            for first, last, (_, port, *_), *_ in self.nodes[-1].ask("CLUSTER", "SLOTS")
+            if first <= slot <= last
+            for node in self.nodes
+            if node.port == port
+        )
+
+    def kill(self) -> None:
+        for node in self.nodes:
+            node.kill()
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Return when the condition holds, which it has to within half a minute."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError("It does not come about.")
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    """Return a port that nobody uses, and none of those that clients are given."""
+    while True:
+        port = 15_000 + secrets.randbelow(15_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port

@@ -8,8 +8,18 @@ from django.core.management import call_command
 
 settings.configure(
     SECRET_KEY="for this file",
-    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
-    INSTALLED_APPS=["realtime_ticket"],
+    DATABASES={
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": "smoke.sqlite3",
+            "OPTIONS": {
+                "transaction_mode": "IMMEDIATE",
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+            },
+        }
+    },
+    INSTALLED_APPS=["django.contrib.staticfiles", "realtime_ticket"],
+    STATIC_URL="static/",
     REALTIME_TICKET_BACKEND="realtime_ticket.backends.database.DatabaseBackend",
     USE_TZ=True,
 )
@@ -17,9 +27,15 @@ django.setup()
 call_command("check", fail_level="WARNING")
 call_command("migrate", verbosity=0)
 call_command("clear_expired_tickets")
+call_command("ticket_doctor")
+
+from django.contrib.staticfiles import finders  # noqa: E402
 
 from realtime_ticket import InvalidTicket, get_service  # noqa: E402
 from realtime_ticket.backends import cache, memcached, redis  # noqa: E402, F401
+
+assert finders.find("realtime_ticket/realtime-ticket.js")
+assert finders.find("realtime_ticket/realtime-ticket.d.ts")
 
 service = get_service()
 ticket = service.issue({"id": 1, "username": "alice"})

@@ -197,38 +197,60 @@ def errors_of(client: Any) -> int:
     return int(client.info("stats")["total_error_replies"])
 
 
+@pytest.fixture
+def full(watcher: redis.Redis) -> Iterator[None]:
+    """Let Redis refuse what takes memory, which is answered by an error."""
+    watcher.config_set("maxmemory", 1)
+    yield
+    watcher.config_set("maxmemory", 0)
+
+
 class TestErrorReplies:
-    def test_are_no_reason_to_change_the_command(self, watcher: redis.Redis) -> None:
+    @pytest.mark.usefixtures("full")
+    def test_are_raised(self, watcher: redis.Redis) -> None:
+        """One fails the call, and the next call is as good as ever."""
+        backend = a_backend(max_connections=1)
+        for _ in range(2):
+            with pytest.raises(redis.ResponseError, match="maxmemory"):
+                backend.add(GOOD, "x", 9)
+        assert backend.pop(GOOD) is None
+        backend.close()
+
+    def test_are_no_reason_to_change_the_command(self) -> None:
         """Only an unknown command is; other errors are raised."""
-        backend = a_backend()
-        watcher.rpush(GOOD, "x")
-        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        backend = a_backend(username="nobody", password="wrong")
+        with pytest.raises(redis.RedisError):
             backend.pop(GOOD)
         assert backend._has_getdel is True
         backend.close()
 
-    def test_leave_no_reply_for_the_next(self, watcher: redis.Redis) -> None:
-        """An error in the middle of a batch does not shift the others' replies."""
+    @pytest.mark.usefixtures("full")
+    def test_close_the_connection(self, watcher: redis.Redis) -> None:
+        """Who answers with errors may be a master that was demoted: connect anew."""
         backend = a_backend(max_connections=1)
-        watcher.rpush("list", "x")
-        backend.add_many([Item("a", "A", 9), Item("b", "B", 9), Item("c", "C", 9)])
-        with pytest.raises(redis.ResponseError):
-            backend.pop_many(["a", "list", "b"])
-        assert backend.pop("c") == "C"
-        assert backend.pop_many(["a", "b"]) == [None, None]
-        backend.close()
-
-    def test_keep_the_connection(self, watcher: redis.Redis) -> None:
-        """An error that was read in full is no reason to connect anew."""
-        backend = a_backend(max_connections=1)
-        watcher.rpush("list", "x")
         backend.pop("a")
         before = watcher.info("stats")["total_connections_received"]
         with pytest.raises(redis.ResponseError):
-            backend.pop("list")
+            backend.add("a", "A", 9)
         backend.pop("a")
-        assert watcher.info("stats")["total_connections_received"] == before
+        assert watcher.info("stats")["total_connections_received"] == before + 1
         backend.close()
+
+    def test_of_another_type_concern_one_key(self, watcher: redis.Redis) -> None:
+        """What is no text is no ticket: the others in the batch get theirs."""
+        backend = a_backend(max_connections=1)
+        watcher.rpush("list", "x")
+        backend.add_many([Item("a", "A", 9), Item("b", "B", 9), Item("c", "C", 9)])
+        assert backend.pop_many(["a", "list", "b"]) == ["A", "", "B"]
+        assert backend.pop("c") == "C"
+        backend.close()
+
+    def test_of_another_type_let_nobody_in(self, watcher: redis.Redis) -> None:
+        """A ticket whose key holds a list is refused as someone else's."""
+        watcher.rpush(GOOD, "x")
+        with using(a_backend()) as service, pytest.raises(InvalidTicket) as caught:
+            service.consume(GOOD)
+        assert caught.value.reason == "mismatch"
 
     def test_of_a_wrong_password(self) -> None:
         """Is an outage, and its text holds no password."""

@@ -15,6 +15,8 @@ from realtime_ticket.backends.database import DatabaseBackend
 from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.backends.memcached import MemcachedBackend
 from realtime_ticket.backends.redis import RedisBackend
+from realtime_ticket.backends.redis_cluster import RedisClusterBackend
+from realtime_ticket.backends.redis_sentinel import RedisSentinelBackend
 from realtime_ticket.testing import AsyncDoor, BackendContract
 from tests import servers
 
@@ -51,6 +53,32 @@ class TestRedisWithoutGetdel(TestRedis):
 
     def make_backend(self) -> BaseBackend:
         return RedisBackend(url=f"unix://{servers.OLD_REDIS}?db=3")
+
+
+class TestRedisSentinel(NeedsServer):
+    server = "redis-sentinel"
+
+    def make_backend(self) -> BaseBackend:
+        return self.at(servers.sentinel().address)
+
+    def make_unreachable_backend(self) -> BaseBackend:
+        return self.at(("127.0.0.1", servers.free_port()))
+
+    def at(self, address: tuple[str, int]) -> BaseBackend:
+        return RedisSentinelBackend(
+            sentinels=[address], service_name=servers.Sentinel.name, wait_replicas=1
+        )
+
+
+class TestRedisCluster(NeedsServer):
+    server = "redis-cluster"
+
+    def make_backend(self) -> BaseBackend:
+        return RedisClusterBackend(startup_nodes=[servers.cluster().nodes[0].address])
+
+    def make_unreachable_backend(self) -> BaseBackend:
+        nowhere = ("127.0.0.1", servers.free_port())
+        return RedisClusterBackend(startup_nodes=[nowhere])
 
 
 class TestMemcached(NeedsServer):

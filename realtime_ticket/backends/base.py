@@ -88,6 +88,13 @@ class BaseBackend(ABC):
         """
         return []
 
+    def diagnose(self) -> list[CheckMessage]:
+        """Return findings that only the storage itself can tell, for ``ticket_doctor``.
+
+        It may take a second. Raise one of ``storage_errors`` when the storage fails.
+        """
+        return []
+
     def close(self) -> None:  # noqa: B027
         """Drop open connections. Calling it twice is fine; the next call reconnects."""
 

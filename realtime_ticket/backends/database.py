@@ -90,6 +90,11 @@ class DatabaseBackend(BaseBackend):
 
         return check_database(self.alias, may_query=self.alias in databases)
 
+    def diagnose(self) -> list[CheckMessage]:
+        from ._database_diagnosis import diagnose
+
+        return diagnose(self.alias)
+
     def close(self) -> None:
         connection = own_connection(self.alias)
         if not connection.in_atomic_block:  # which would be rolled back

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pymemcache.client.base import PooledClient
 from pymemcache.client.rendezvous import RendezvousHash
 from pymemcache.exceptions import MemcacheError
 
 from .base import BaseBackend
+
+if TYPE_CHECKING:
+    from django.core.checks import CheckMessage
 
 _MAX_EXPIRE = 30 * 24 * 60 * 60
 """Memcached takes a longer lifetime for a date, in 1970 (its protocol.txt)."""
@@ -59,6 +62,11 @@ class MemcachedBackend(BaseBackend):
             return None
         text: str = data.decode(errors="surrogateescape")
         return text
+
+    def diagnose(self) -> list[CheckMessage]:
+        from ._memcached_diagnosis import diagnose
+
+        return diagnose(self._clients.values())
 
     def close(self) -> None:
         for client in self._clients.values():

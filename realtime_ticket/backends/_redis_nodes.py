@@ -1,0 +1,95 @@
+"""Several Redis servers: the nodes of a cluster, or Sentinels and their masters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import redis
+
+from ._redis_exchange import exchange
+
+Address = tuple[str, int]
+
+_PATIENCE = 2
+"""Servers that one call waits for in vain. The next call asks others."""
+
+
+def addresses(option: str, value: Any) -> tuple[Address, ...]:
+    """Return the addresses in an option. Raise TypeError if there are none."""
+    try:
+        found = tuple((str(host), int(port)) for host, port in value)
+    except (TypeError, ValueError):
+        found = ()
+    if not found:
+        raise TypeError(f"{option} is a list of (host, port), not {value!r}")
+    return found
+
+
+def waiting_pool(pattern: redis.ConnectionPool, **where: Any) -> redis.ConnectionPool:
+    """Return a pool like another one, except where it connects to.
+
+    The plain pool raises when it is exhausted, which a reconnect storm brings about.
+    This one waits for a connection.
+    """
+    options = pattern.connection_kwargs | where
+    return redis.BlockingConnectionPool(
+        max_connections=pattern.max_connections,
+        timeout=options["socket_timeout"],
+        connection_class=pattern.connection_class,
+        **options,
+    )
+
+
+class Nodes:
+    """A pool for each address, and the order in which they are asked for news.
+
+    It has no lock that a fork could copy locked: threads that meet make at most a pool
+    in vain, or ask in another order.
+    """
+
+    def __init__(
+        self, pattern: redis.ConnectionPool, order: Iterable[Address] = ()
+    ) -> None:
+        self._pattern = pattern
+        self._pools: dict[Address, redis.ConnectionPool] = {}
+        self._order = tuple(order)
+
+    def pool(self, address: Address) -> redis.ConnectionPool:
+        """Return the pool of connections to this address."""
+        if address not in self._pools:
+            pool = waiting_pool(self._pattern, host=address[0], port=address[1])
+            self._pools.setdefault(address, pool)
+        return self._pools[address]
+
+    def ask(self, *command: str) -> tuple[Address, Any]:
+        """Return who answers, and what. Raise ConnectionError when nobody does.
+
+        Whoever was asked is asked last the next time. He may be frozen, or alone with
+        an old view of the world.
+        """
+        waits = 0
+        error: Exception | None = None
+        for address in self._order:
+            self._order = (*(a for a in self._order if a != address), address)
+            try:
+                (reply,) = exchange(self.pool(address), [command])
+            except (redis.RedisError, OSError) as exc:
+                error = exc
+                waits += isinstance(exc, redis.TimeoutError)
+                if waits == _PATIENCE:
+                    break
+            else:
+                if isinstance(reply, redis.ResponseError):
+                    error = reply
+                elif reply:
+                    return address, reply
+        raise redis.ConnectionError("No server says who is in charge.") from error
+
+    def learn(self, addresses: Iterable[Address]) -> None:
+        """Ask these too from now on."""
+        self._order = tuple(dict.fromkeys((*self._order, *addresses)))
+
+    def close(self) -> None:
+        for pool in list(self._pools.values()):
+            pool.disconnect()

@@ -1,0 +1,103 @@
+"""Tickets in a Redis Cluster."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import redis
+from redis.crc import key_slot
+from redis.exceptions import AskError, MovedError
+
+from ._redis_exchange import Command
+from ._redis_nodes import Address, Nodes, addresses
+from .redis import RedisBackend
+
+
+class RedisClusterBackend(RedisBackend):
+    """Keep each ticket in the master that serves its slot.
+
+    Options: ``startup_nodes``, a list of ``(host, port)`` of which one must answer; and
+    those of RedisBackend, except where to connect to. A batch goes to each master
+    concerned in one round trip, one master after the other. While a master is down, the
+    tickets of its slots fail, and so do those in a batch with them.
+
+    Replicas are never read. Redis replicates asynchronously: a promoted replica may
+    hold a ticket that was spent just before, unless ``wait_replicas`` forbids it.
+    """
+
+    shorthand: ClassVar[str] = ""
+
+    def __init__(self, *, startup_nodes: Sequence[Address], **options: Any) -> None:
+        if taken := {"url", "host", "port", "db", "unix_socket_path"} & options.keys():
+            raise TypeError(f"startup_nodes say where Redis is, not {sorted(taken)}")
+        self._addresses = addresses("startup_nodes", startup_nodes)
+        super().__init__(**options)
+
+    def _connect(self, url: str | None, settings: dict[str, Any]) -> None:
+        self._nodes = Nodes(redis.Redis(**settings).connection_pool, self._addresses)
+        self._masters: dict[int, Address] = {}
+        """By slot. Empty when they have to be asked for."""
+
+    def close(self) -> None:
+        self._nodes.close()
+
+    def _pools(self) -> list[redis.ConnectionPool]:
+        return [self._nodes.pool(master) for master in {*self._find_masters().values()}]
+
+    def _exchange(
+        self, commands: Sequence[Command], *, confirm: bool = False
+    ) -> list[Any]:
+        try:
+            return self._ask_masters(commands, confirm=confirm)
+        except self.storage_errors:
+            self._masters = {}  # there may be others
+            raise
+
+    def _ask_masters(self, commands: Sequence[Command], *, confirm: bool) -> list[Any]:
+        """Return the replies, each from the master of the key's slot."""
+        masters = self._masters or self._find_masters()
+        shares: dict[Address, list[int]] = defaultdict(list)
+        for position, command in enumerate(commands):
+            if (master := masters.get(key_slot(_key_of(command)))) is None:
+                raise redis.ConnectionError("No master serves this slot.")
+            shares[master].append(position)
+        replies: list[Any] = [None] * len(commands)
+        for master, positions in shares.items():
+            share = [commands[position] for position in positions]
+            answers = self._ask(self._nodes.pool(master), share, confirm=confirm)
+            for position, answer in zip(positions, answers, strict=True):
+                if isinstance(answer, AskError):  # nothing was done there
+                    answer = self._follow(answer, master, commands[position], confirm)
+                if isinstance(answer, redis.ResponseError):
+                    raise answer
+                replies[position] = answer
+        return replies
+
+    def _follow(
+        self, error: AskError, sender: Address, command: Command, confirm: bool
+    ) -> Any:
+        """Return the reply of the master that has the slot, or is about to have it."""
+        if isinstance(error, MovedError):
+            self._masters = {}
+        pool = self._nodes.pool((error.host or sender[0], error.port))
+        return self._ask(pool, [("ASKING",), command], confirm=confirm)[1]
+
+    def _find_masters(self) -> dict[int, Address]:
+        """Ask a node who serves which slots."""
+        sender, ranges = self._nodes.ask("CLUSTER", "SLOTS")
+        masters: dict[int, Address] = {}
+        for first, last, *nodes in ranges:
+            # A node that does not know its own name leaves it out.
+            found = [
+                ((host or b"").decode() or sender[0], port) for host, port, *_ in nodes
+            ]
+            self._nodes.learn(found)
+            masters |= dict.fromkeys(range(first, last + 1), found[0])
+        self._masters = masters
+        return masters
+
+
+def _key_of(command: Command) -> bytes:
+    return str(command[3] if command[0] == "EVAL" else command[1]).encode()

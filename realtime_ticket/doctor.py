@@ -1,0 +1,188 @@
+"""Examine a service as it is configured: does it keep its promises, and how fast?
+
+Each examination uses the real storage, with tickets for an audience of its own, so none
+of them lets anyone in anywhere.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from threading import Barrier, BrokenBarrierError
+from typing import Any
+
+from django.core import checks
+from django.db import connections
+
+from .exceptions import InvalidTicket, OpenTransaction, StorageError
+from .service import TicketService
+from .tickets import Ticket
+
+AUDIENCE = "ticket-doctor"
+CLAIMS = {"id": 0, "username": "ticket_doctor"}
+EXPIRE = 60
+RACERS = 16
+RACES = 25
+PAIRS = 200
+GRACE = 1.5
+"""Seconds that a ticket may outlive its one: some stores look at whole seconds."""
+
+_NOT_ATOMIC = "This storage does not remove a ticket atomically: use another backend."
+_LOST = "Does another process, or a replica that is read, answer for the storage?"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one examination found: ``level`` as in ``django.core.checks`` (0 is fine).
+
+    ``figures`` are numbers by name, times in milliseconds.
+    """
+
+    name: str
+    message: str
+    level: int = 0
+    hint: str = ""
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def examine(service: TicketService) -> Iterator[Finding]:
+    """Yield what the backend's checks find, what each examination finds, and what the
+    storage says of itself. Skip examinations when it fails.
+
+    The text of a finding holds no ticket, and nothing that a driver said.
+    """
+    patient = _Patient(service)
+    failures: tuple[type[Exception], ...] = (
+        *(StorageError, OpenTransaction),
+        *service.backend.storage_errors,
+    )
+    try:
+        yield from of_checks(service.backend.check(list(connections)))
+        for examination in (_round_trip, _race, _expiry, _latency):
+            yield examination(patient)
+    except failures as exc:
+        reason = (isinstance(exc, StorageError) and exc.__cause__) or exc
+        yield Finding(
+            "storage",
+            f"The storage failed ({type(reason).__name__}).",
+            level=checks.ERROR,
+            hint="Is the storage running, and may this process use it?",
+        )
+    finally:
+        with suppress(*failures):
+            patient.discharge()
+    with suppress(*failures):
+        yield from of_checks(service.backend.diagnose())
+
+
+def of_checks(messages: Iterable[checks.CheckMessage]) -> Iterator[Finding]:
+    """Yield what system checks say, and nobody has silenced, as findings."""
+    for each in messages:
+        if not each.is_silenced():
+            yield Finding(each.id or "", each.msg, each.level, each.hint or "")
+
+
+class _Patient:
+    """A service, and the tickets of it that are still good."""
+
+    def __init__(self, service: TicketService) -> None:
+        self.service = service
+        self._open: set[str] = set()
+
+    def issue(self, expire: int = EXPIRE) -> Ticket:
+        ticket = self.service.issue(CLAIMS, audience=AUDIENCE, expire=expire)
+        self._open.add(ticket.value)
+        return ticket
+
+    def lets_in(self, ticket: Ticket) -> bool:
+        try:
+            self.service.consume(ticket.value, audience=AUDIENCE)
+        except InvalidTicket:
+            return False
+        self._open.discard(ticket.value)
+        return True
+
+    def discharge(self) -> None:
+        """Leave nothing behind."""
+        for value in self._open:
+            self.service.revoke(value, audience=AUDIENCE)
+        self.service.backend.clear_expired()
+
+
+def _round_trip(patient: _Patient) -> Finding:
+    ticket = patient.issue()
+    if not patient.lets_in(ticket):
+        message = "A new ticket was refused."
+        return Finding("round trip", message, checks.ERROR, _LOST)
+    if patient.lets_in(ticket):
+        message = "A spent ticket was accepted again."
+        return Finding("round trip", message, checks.ERROR, _NOT_ATOMIC)
+    return Finding("round trip", "A ticket was accepted once, and then refused.")
+
+
+def _race(patient: _Patient) -> Finding:
+    """Let several threads show each ticket at the same moment."""
+    tickets = [patient.issue() for _ in range(RACES)]
+    start = Barrier(RACERS)
+
+    def run(_: int) -> list[bool]:
+        won = []
+        try:
+            for ticket in tickets:
+                start.wait()
+                won.append(patient.lets_in(ticket))
+        except BaseException:
+            start.abort()
+            raise
+        finally:
+            connections.close_all()  # this thread's
+        return won
+
+    with ThreadPoolExecutor(RACERS) as racers:
+        runs = [racers.submit(run, number) for number in range(RACERS)]
+    for error in filter(None, (run.exception() for run in runs)):
+        if not isinstance(error, BrokenBarrierError):
+            raise error
+    outcomes = zip(*(run.result() for run in runs), strict=True)
+    winners = [sum(outcome) for outcome in outcomes]
+    figures = {"races": RACES, "racers": RACERS, "most winners": max(winners)}
+    if set(winners) == {1}:
+        message = (
+            f"{RACES} tickets, each shown by {RACERS} at once: one of them got in."
+        )
+        return Finding("race", message, figures=figures)
+    message = (
+        f"Of {RACERS} who showed one ticket, {min(winners)} to {max(winners)} got in."
+    )
+    hint = _NOT_ATOMIC if max(winners) > 1 else _LOST
+    return Finding("race", message, checks.ERROR, hint, figures)
+
+
+def _expiry(patient: _Patient) -> Finding:
+    ticket = patient.issue(expire=1)
+    time.sleep(1 + GRACE)
+    if patient.lets_in(ticket):
+        message = f"A ticket for 1 second was accepted {1 + GRACE} seconds later."
+        hint = "The storage ignores expiry, or its clock stands still."
+        return Finding("expiry", message, checks.ERROR, hint)
+    return Finding("expiry", "A ticket for 1 second was refused when it was over.")
+
+
+def _latency(patient: _Patient) -> Finding:
+    """Time pairs of issuing and consuming, one after the other."""
+    times = []
+    for _ in range(PAIRS):
+        start = time.perf_counter()
+        patient.lets_in(patient.issue())
+        times.append((time.perf_counter() - start) * 1000)
+    median, p99 = statistics.median(times), statistics.quantiles(times, n=100)[98]
+    return Finding(
+        "latency",
+        f"Issuing and consuming took {median:.2f} ms together (99th percentile "
+        f"{p99:.2f} ms).",
+        figures={"median": round(median, 3), "p99": round(p99, 3)},
+    )
