@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import threading
 import time
@@ -251,6 +252,32 @@ class TestErrorReplies:
         with using(a_backend()) as service, pytest.raises(InvalidTicket) as caught:
             service.consume(GOOD)
         assert caught.value.reason == "mismatch"
+
+    def test_of_a_user_who_may_only_half(self, watcher: redis.Redis) -> None:
+        """As the documentation sets it up: one side issues, the other consumes."""
+        page = (Path(__file__).parent.parent / "docs" / "security.md").read_text()
+        lines = re.findall(r"^ACL SETUSER .+$", page, re.MULTILINE)
+        users = {line.split()[2]: line.split()[5].removeprefix(">") for line in lines}
+        assert users.keys() == {"issuer", "consumer"}
+        for line in lines:
+            watcher.execute_command(*line.split())
+        issuer, consumer = (
+            TicketService(a_backend(username=name, password=users[name]))
+            for name in ("issuer", "consumer")
+        )
+        ticket = issuer.issue(CLAIMS)
+        for forbidden in (
+            lambda: consumer.issue(CLAIMS),
+            lambda: issuer.consume(ticket.value),
+        ):
+            with pytest.raises(StorageError) as caught:
+                forbidden()
+            assert isinstance(caught.value.__cause__, redis.exceptions.NoPermissionError)
+        assert consumer.consume(ticket.value) == ticket
+        for service in (issuer, consumer):
+            service.close()
+        for name in users:
+            watcher.execute_command("ACL", "DELUSER", name)
 
     def test_of_a_wrong_password(self) -> None:
         """Is an outage, and its text holds no password."""

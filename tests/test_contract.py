@@ -66,7 +66,10 @@ class TestRedisSentinel(NeedsServer):
 
     def at(self, address: tuple[str, int]) -> BaseBackend:
         return RedisSentinelBackend(
-            sentinels=[address], service_name=servers.Sentinel.name, wait_replicas=1
+            sentinels=[address],
+            service_name=servers.Sentinel.name,
+            wait_replicas=1,
+            socket_timeout=6,  # of which the replica, on a busy machine, has half
         )
 
 

@@ -176,7 +176,8 @@ class TestReplicas:
     def test_that_live_confirm(self, pair: tuple[Node, Node]) -> None:
         """Tickets work by both doors, and issuing waits for nobody."""
         master, _ = pair
-        with using(RedisBackend(port=master.port, wait_replicas=1)) as service:
+        patient = RedisBackend(port=master.port, wait_replicas=1, socket_timeout=6)
+        with using(patient) as service:
             for _ in range(20):
                 ticket = service.issue(CLAIMS)
                 assert service.consume(ticket.value) == ticket
@@ -640,9 +641,10 @@ class TestCluster:
         """
         with (
             own_cluster(masters=2, replicas=1) as cluster,
+            using(on_cluster(cluster, wait_replicas=1, socket_timeout=6)) as patient,
             using(on_cluster(cluster, wait_replicas=1)) as service,
         ):
-            assert asyncio.run(_rounds(service, 50)) == (50, 50)
+            assert asyncio.run(_rounds(patient, 50)) == (50, 50)
             slot, key = 5, key_in(5)
             source, target, _, replica = cluster.nodes
             service.backend.add(key, key, 60)
