@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 import redis
 from redis.crc import key_slot
+from redis.exceptions import AskError, MovedError
 
 from realtime_ticket import InvalidTicket, StorageError, Ticket, TicketService
+from realtime_ticket.backends import redis_cluster
 from realtime_ticket.backends.base import Item
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.backends.redis_cluster import RedisClusterBackend
@@ -442,6 +444,19 @@ class TestSentinel:
             with redis.Redis(port=shared_sentinel.named(), db=3) as watcher:
                 assert watcher.exists(value) == 1
 
+    def test_sentinels_are_waited_for_as_redis_is(self) -> None:
+        """And no more connections are opened to them. redis-py before 8 has no limit of
+        its own, and a pool that waits makes room for all at once.
+
+        Mutant: max_connections is not theirs.
+        """
+        backend = RedisSentinelBackend(**SENTINEL, socket_timeout=3, max_connections=7)
+        pool = backend._sentinels.pool(NOWHERE)
+        assert pool.max_connections == 7
+        assert pool.connection_kwargs["socket_timeout"] == 3
+        assert pool.connection_kwargs["socket_connect_timeout"] == 1
+        assert pool.connection_kwargs["retry"].get_retries() == 0
+
     def test_close_leaves_no_connection(self, shared_sentinel: Sentinel) -> None:
         """Neither at the Sentinel nor at the master. Mutant: only at the master."""
         master = shared_sentinel.master
@@ -563,6 +578,17 @@ class TestCluster:
         with cluster.moving(slot, target, source):
             pass
         backend.close()
+
+    @pytest.mark.parametrize(
+        ("error", "kind"), [("ASK", AskError), ("MOVED", MovedError)]
+    )
+    def test_redirections_in_words(self, error: str, kind: type[AskError]) -> None:
+        """redis-py 5 does not tell them from other errors. Other errors are none."""
+        found = redis_cluster._redirection(redis.ResponseError(f"{error} 5 10.0.0.1:7"))
+        assert type(found) is kind
+        assert (found.host, found.port) == ("10.0.0.1", 7)
+        assert redis_cluster._redirection(redis.ResponseError("OOM x")) is None
+        assert redis_cluster._redirection(f"{error} 5 10.0.0.1:7".encode()) is None
 
     def test_old_servers_get_a_script(self, cluster: Cluster) -> None:
         """EVAL goes where its key is. Mutant: to the slot of the script."""

@@ -68,8 +68,8 @@ class RedisClusterBackend(RedisBackend):
             share = [commands[position] for position in positions]
             answers = self._ask(self._nodes.pool(master), share, confirm=confirm)
             for position, answer in zip(positions, answers, strict=True):
-                if isinstance(answer, AskError):  # nothing was done there
-                    answer = self._follow(answer, master, commands[position], confirm)
+                if error := _redirection(answer):  # nothing was done there
+                    answer = self._follow(error, master, commands[position], confirm)
                 if isinstance(answer, redis.ResponseError):
                     raise answer
                 replies[position] = answer
@@ -97,6 +97,17 @@ class RedisClusterBackend(RedisBackend):
             masters |= dict.fromkeys(range(first, last + 1), found[0])
         self._masters = masters
         return masters
+
+
+def _redirection(reply: Any) -> AskError | None:
+    """Return where the reply sends us, if it does. redis-py 5 leaves that in words."""
+    if isinstance(reply, AskError):
+        return reply
+    words = str(reply) if isinstance(reply, redis.ResponseError) else ""
+    word, _, where = words.partition(" ")
+    if kind := {"ASK": AskError, "MOVED": MovedError}.get(word):
+        return kind(where)
+    return None
 
 
 def _key_of(command: Command) -> bytes:

@@ -11,6 +11,10 @@ from ._redis_exchange import Command
 from ._redis_nodes import Address, Nodes, addresses
 from .redis import RedisBackend
 
+_SHARED = ["socket_timeout", "socket_connect_timeout", "retry", "protocol",
+           "max_connections"]  # fmt: skip
+"""Options of Redis that hold for the Sentinels too."""
+
 
 class RedisSentinelBackend(RedisBackend):
     """Keep tickets in the master of a service that Redis Sentinel watches.
@@ -42,10 +46,9 @@ class RedisSentinelBackend(RedisBackend):
         super().__init__(**options)
 
     def _connect(self, url: str | None, settings: dict[str, Any]) -> None:
-        names = ("socket_timeout", "socket_connect_timeout", "retry", "protocol")
-        patience = {name: settings[name] for name in names}
+        theirs = {name: settings[name] for name in _SHARED} | self._sentinel_kwargs
         # Opens no socket, but raises TypeError for an option that there is not.
-        pattern = redis.Redis(**patience | self._sentinel_kwargs).connection_pool
+        pattern = redis.Redis(**theirs).connection_pool
         self._sentinels = Nodes(pattern, self._addresses)
         self._redises = Nodes(redis.Redis(**settings).connection_pool)
         self._master: Address | None = None
