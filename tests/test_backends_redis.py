@@ -272,7 +272,9 @@ class TestErrorReplies:
         ):
             with pytest.raises(StorageError) as caught:
                 forbidden()
-            assert isinstance(caught.value.__cause__, redis.exceptions.NoPermissionError)
+            assert isinstance(
+                caught.value.__cause__, redis.exceptions.NoPermissionError
+            )
         assert consumer.consume(ticket.value) == ticket
         for service in (issuer, consumer):
             service.close()
