@@ -246,13 +246,6 @@ class TestErrorReplies:
         assert backend.pop("c") == "C"
         backend.close()
 
-    def test_of_another_type_let_nobody_in(self, watcher: redis.Redis) -> None:
-        """A ticket whose key holds a list is refused as someone else's."""
-        watcher.rpush(GOOD, "x")
-        with using(a_backend()) as service, pytest.raises(InvalidTicket) as caught:
-            service.consume(GOOD)
-        assert caught.value.reason == "mismatch"
-
     def test_of_a_user_who_may_only_half(self, watcher: redis.Redis) -> None:
         """As the documentation sets it up: one side issues, the other consumes."""
         page = (Path(__file__).parent.parent / "docs" / "security.md").read_text()

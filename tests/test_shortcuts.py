@@ -13,7 +13,7 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import ValidationError
-from django.db import connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.test import TestCase
 
 from realtime_ticket import (
@@ -283,6 +283,24 @@ class TestInATestCase(TestCase):
         user = await User.objects.acreate_user("ada")
         assert await aget_user(ticket_of(user.pk)) == user
         assert await User.objects.acount() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_failure_ends_no_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the caller's to roll back: mutant, closing every connection."""
+
+    def fail(ticket: Ticket) -> None:
+        connection.errors_occurred = True
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(shortcuts, "get_user", fail)
+    monkeypatch.setattr(connection, "is_usable", lambda: False)
+    with transaction.atomic():
+        User.objects.create_user("ada")
+        with pytest.raises(OperationalError):
+            async_to_sync(aget_user)(ticket_of(1))
+        assert connection.connection is not None
+    assert User.objects.count() == 1
 
 
 @pytest.mark.django_db(transaction=True)
