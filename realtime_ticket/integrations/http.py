@@ -54,8 +54,6 @@ class ServiceView(View):
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
-        if isinstance(initkwargs.get("origins"), str):
-            raise TypeError("Allowed origins are a list of strings, not one string.")
         view = never_cache(csrf_exempt(super().as_view(**initkwargs)))
         # Or a rollback of the request's transaction would revive the ticket.
         for alias in connections if settings.configured else ():
@@ -157,6 +155,12 @@ class AuthorizeView(ServiceView):
 
     origins: Container[str | None] | None = None
     """The origins whose pages may connect, mostly AllowedOrigins. None: all."""
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
+        if isinstance(initkwargs.get("origins"), str):
+            raise TypeError("Allowed origins are a list of strings, not one string.")
+        return super().as_view(**initkwargs)
 
     def get(self, request: HttpRequest) -> HttpResponse:
         headers = request.headers
