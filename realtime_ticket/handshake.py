@@ -102,6 +102,15 @@ def strip_query(query: str) -> str:
     return "&".join(f for f in fields if unquote_plus(f.split("=")[0]) != PARAMETER)
 
 
+def check_origins(origins: object) -> None:
+    """Accept several origins, or None. Raise TypeError for one string.
+
+    ``in`` would look for a part of it: ``"https://e" in "https://example.com"``.
+    """
+    if isinstance(origins, str):
+        raise TypeError("Allowed origins are a list of strings, not one string.")
+
+
 class AllowedOrigins:
     """The origins whose pages may connect: ``origin in AllowedOrigins([...])``.
 
@@ -116,8 +125,7 @@ class AllowedOrigins:
     """
 
     def __init__(self, origins: Iterable[str], *, allow_missing: bool) -> None:
-        if isinstance(origins, str):
-            raise TypeError("Allowed origins are a list of strings, not one string.")
+        check_origins(origins)
         self._rules = {_rule(origin) for origin in origins}
         self.allow_missing = allow_missing
 

@@ -14,6 +14,7 @@ from realtime_ticket.exceptions import InvalidTicket, RealtimeTicketError, Stora
 from realtime_ticket.handshake import (
     CARRIERS,
     Carrier,
+    check_origins,
     find_ticket,
     select_subprotocol,
     strip_query,
@@ -94,8 +95,7 @@ class TicketMiddleware:
     ) -> None:
         if refusal not in ("strict", "visible"):
             raise ValueError(f"A refusal is 'strict' or 'visible', not {refusal!r}.")
-        if isinstance(origins, str):  # where "in" would look for a part of it
-            raise TypeError("Allowed origins are a list of strings, not one string.")
+        check_origins(origins)
         if unknown := {*carriers} - {*CARRIERS}:
             raise ValueError(f"A ticket is carried by {CARRIERS}, not {unknown}.")
         self.app = app

@@ -29,7 +29,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from realtime_ticket import conf
 from realtime_ticket.exceptions import InvalidTicket, StorageError
-from realtime_ticket.handshake import find_ticket
+from realtime_ticket.handshake import check_origins, find_ticket
 from realtime_ticket.service import TicketService
 from realtime_ticket.tickets import Ticket
 
@@ -158,8 +158,7 @@ class AuthorizeView(ServiceView):
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
-        if isinstance(initkwargs.get("origins"), str):
-            raise TypeError("Allowed origins are a list of strings, not one string.")
+        check_origins(initkwargs.get("origins"))
         return super().as_view(**initkwargs)
 
     def get(self, request: HttpRequest) -> HttpResponse:
