@@ -93,8 +93,8 @@ def start(name: str) -> None:
         "redis-sentinel": sentinel,
         "redis-cluster": cluster,
         "memcached": lambda: [start_memcached(path) for path in MEMCACHED],
-        "postgresql": start_postgresql,
-        "mariadb": start_mariadb,
+        "postgresql": lambda: start_postgresql(make_postgresql(POSTGRESQL)),
+        "mariadb": lambda: start_mariadb(make_mariadb(MARIADB.parent)),
     }[name]()
 
 
@@ -130,46 +130,67 @@ def start_memcached(path: Path, *options: str) -> subprocess.Popen[bytes]:
     )
 
 
-def start_postgresql() -> subprocess.Popen[bytes]:
-    POSTGRESQL.mkdir()
-    as_user: list[str] = []
-    if os.getuid() == 0:  # which PostgreSQL refuses to run as
+def make_postgresql(folder: Path) -> Path:
+    """Make an empty PostgreSQL, and return its folder."""
+    folder.mkdir()
+    if os.getuid() == 0:
         DIRECTORY.chmod(0o711)
-        shutil.chown(POSTGRESQL, "postgres")
-        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    data = str(POSTGRESQL / "data")
+        shutil.chown(folder, "postgres")
     subprocess.run(
-        [*as_user, find("initdb"), "-D", data, "-U", "postgres", "-A", "trust",
-         "-E", "UTF8", "--no-locale", "--no-sync"],
+        [*as_postgres(), find("initdb"), "-D", str(folder / "data"), "-U", "postgres",
+         "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"],
         check=True,
         capture_output=True,
         cwd="/",
     )  # fmt: skip
+    return folder
+
+
+def start_postgresql(folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    """Start it, on a Unix socket, and on a port if the options say so."""
     return run(
-        [*as_user, find("postgres"), "-D", data, "-k", str(POSTGRESQL),
-         "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"],
-        POSTGRESQL,
-        ready=lambda: succeeds(find("pg_isready"), "-q", "-h", str(POSTGRESQL)),
+        [*as_postgres(), find("postgres"), "-D", str(folder / "data"), "-k",
+         str(folder), "-c", "listen_addresses=", "-c", "fsync=off",
+         "-c", "max_connections=200", *options],
+        folder,
+        ready=lambda: any(
+            succeeds(find("pg_isready"), "-q", "-h", str(folder), "-p", path.suffix[1:])
+            for path in folder.glob(".s.PGSQL.*[0-9]")
+        ),
     )  # fmt: skip
 
 
-def start_mariadb() -> subprocess.Popen[bytes]:
-    MARIADB.parent.mkdir()
-    data = str(MARIADB.parent / "data")
+def as_postgres() -> list[str]:
+    """Return the words before a program that refuses to run as root."""
+    if os.getuid() != 0:
+        return []
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+
+
+def make_mariadb(folder: Path) -> Path:
+    """Make an empty MariaDB, and return its folder."""
+    folder.mkdir()
     subprocess.run(
-        [find("mariadb-install-db"), "--no-defaults", f"--datadir={data}",
+        [find("mariadb-install-db"), "--no-defaults", f"--datadir={folder / 'data'}",
          "--auth-root-authentication-method=normal", f"--user={USER}"],
         check=True,
         capture_output=True,
     )  # fmt: skip
+    return folder
+
+
+def start_mariadb(folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    """Start it, on a Unix socket, and on a port if the options say so."""
+    path = folder / "socket"
+    network = () if options else ("--skip-networking",)
     return run(
-        [find("mariadbd"), "--no-defaults", f"--datadir={data}", f"--socket={MARIADB}",
-         "--skip-networking", f"--pid-file={MARIADB.parent / 'pid'}", f"--user={USER}",
+        [find("mariadbd"), "--no-defaults", f"--datadir={folder / 'data'}",
+         f"--socket={path}", f"--pid-file={folder / 'pid'}", f"--user={USER}",
          "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M",
-         "--max-connections=200"],
-        MARIADB.parent,
+         "--max-connections=200", *network, *options],
+        folder,
         ready=lambda: succeeds(
-            find("mariadb-admin"), "--no-defaults", "-S", str(MARIADB), "-u", "root",
+            find("mariadb-admin"), "--no-defaults", "-S", str(path), "-u", "root",
             "ping",
         ),
     )  # fmt: skip

@@ -112,7 +112,12 @@ CACHES: dict[str, dict[str, Any]] = {
     "memcached": {
         "BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache",
         "LOCATION": f"unix:{servers.MEMCACHED[0]}",
-        "OPTIONS": {"timeout": 1, "connect_timeout": 1, "retry_attempts": 0},
+        "OPTIONS": {
+            "timeout": 1,
+            "connect_timeout": 1,
+            "dead_timeout": 1,
+            "retry_attempts": 0,
+        },
     },
 }
 

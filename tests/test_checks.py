@@ -21,7 +21,7 @@ from tests.helpers import hide_package
 BACKENDS = "realtime_ticket.backends."
 REDIS = f"{BACKENDS}redis.RedisBackend"
 MEMCACHED = f"{BACKENDS}memcached.MemcachedBackend"
-PATIENT = {"timeout": 1, "connect_timeout": 1}
+PATIENT = {"timeout": 1, "connect_timeout": 1, "dead_timeout": 1}
 STEADY = {"retry_attempts": 0}
 CACHE = f"{BACKENDS}cache.CacheBackend"
 DATABASE = f"{BACKENDS}database.DatabaseBackend"

@@ -20,7 +20,10 @@ _REDIS_HINT = (
     "socket_connect_timeout and retry=Retry(NoBackoff(), 0) in its OPTIONS (with "
     "django-redis: in OPTIONS['CONNECTION_POOL_KWARGS'])."
 )
-_MEMCACHED_HINT = "Set timeout and connect_timeout, in seconds, in its OPTIONS."
+# Without dead_timeout, pymemcache leaves a server alone for a minute after one failure.
+_MEMCACHED_HINT = (
+    "Set timeout, connect_timeout and dead_timeout, in seconds, in its OPTIONS."
+)
 
 
 def check_cache(alias: str) -> list[checks.CheckMessage]:
@@ -104,7 +107,8 @@ def _patience(
         wanted = {"socket_timeout", "socket_connect_timeout", "retry"}
         hint = _REDIS_HINT
     elif kind == "PyMemcacheCache":
-        wanted, hint = {"timeout", "connect_timeout"}, _MEMCACHED_HINT
+        wanted = {"timeout", "connect_timeout", "dead_timeout"}
+        hint = _MEMCACHED_HINT
     else:
         return
     if missing := sorted(wanted - given):

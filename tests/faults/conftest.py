@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests import servers
+from tests.faults.figures import Figure
+from tests.faults.storages import KINDS, Storage, storage
+
+FIGURES = pytest.StashKey[list[Figure]]()
+
+Record = Callable[..., None]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[FIGURES] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Draw up the table when all the others have counted."""
+    items.sort(key=lambda item: "/faults/test_table.py" in item.path.as_posix())
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> list[Figure]:
+    """Give what the tests of this run have counted."""
+    return request.config.stash[FIGURES]
+
+
+@pytest.fixture
+def record(figures: list[Figure]) -> Record:
+    """Give a function that enters what a test has counted into the table.
+
+    It demands what the table is to show: nobody got in twice, nor as someone else, and
+    no call took longer than ``bound`` seconds.
+    """
+
+    def write(fault: str, storage: str, load: Any, *, bound: float) -> None:
+        figure = Figure(
+            fault, storage, load.operations, load.doubles, load.crossed, load.longest
+        )
+        assert (figure.doubles, figure.crossed) == (0, 0)
+        assert figure.calls > 0
+        assert figure.longest < bound
+        figures.append(figure)
+
+    return write
+
+
+@pytest.fixture
+def given(
+    request: pytest.FixtureRequest, django_db_setup: None, django_db_blocker: Any
+) -> Iterator[Storage]:
+    """Give the storage that the test is parametrized with, in order, to be broken."""
+    servers.need(KINDS[request.param][0])
+    with django_db_blocker.unblock():
+        given = storage(request.param)
+        given.mend()
+        yield given
+        given.mend()

@@ -1,0 +1,108 @@
+"""Servers on ports that can be killed, frozen and started again, as Redis's Node."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from tests import servers
+from tests.servers import free_port
+
+
+class ServerNode:
+    """A server of one process or several, on a port that it keeps."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="node-", dir=servers.DIRECTORY))
+        self.start()
+
+    def start(self) -> None:
+        """Start it, after a kill again, on the same port."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """End it as a loss of power would, but for what the kernel still writes."""
+        self.freeze()  # or else there might be new children by now
+        processes = list(self._processes())
+        for process in processes:
+            os.kill(process, signal.SIGKILL)
+        self.process.wait()
+        servers.until(lambda: not any(map(is_alive, processes)))
+
+    def freeze(self) -> None:
+        """Let it keep its connections and answer nothing."""
+        for process in self._processes():
+            os.kill(process, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        for process in self._processes():
+            os.kill(process, signal.SIGCONT)
+
+    def _processes(self) -> Iterator[int]:
+        """Yield the server's process, and then those that it has by then."""
+        yield self.process.pid
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        yield from map(int, children.read_text().split())
+
+
+def is_alive(process: int) -> bool:
+    """Tell whether there is such a process, and it is not just waiting to be buried."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rpartition(") ")[2][0] != "Z"
+
+
+class MemcachedNode(ServerNode):
+    """A Memcached with these options."""
+
+    def __init__(self, *options: str) -> None:
+        self.options = options
+        super().__init__()
+
+    def start(self) -> None:
+        self.process = servers.run(
+            [servers.find("memcached"), "-l", "127.0.0.1", "-p", str(self.port),
+             "-m", "16", "-u", servers.USER, *self.options],
+            self.folder,
+            ready=self.answers,
+        )  # fmt: skip
+
+    def answers(self) -> bool:
+        with (
+            suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.port), 1) as client,
+        ):
+            client.settimeout(1)
+            client.sendall(b"version\r\n")
+            return client.recv(64).startswith(b"VERSION")
+        return False
+
+
+class PostgreSQLNode(ServerNode):
+    def __init__(self) -> None:
+        self.data = servers.make_postgresql(servers.DIRECTORY / f"pg-{free_port()}")
+        super().__init__()
+
+    def start(self) -> None:
+        self.process = servers.start_postgresql(
+            self.data, "-c", "listen_addresses=127.0.0.1", "-p", str(self.port)
+        )
+
+
+class MariaDBNode(ServerNode):
+    def __init__(self) -> None:
+        self.data = servers.make_mariadb(servers.DIRECTORY / f"my-{free_port()}")
+        super().__init__()
+
+    def start(self) -> None:
+        self.process = servers.start_mariadb(
+            self.data, "--bind-address=127.0.0.1", f"--port={self.port}"
+        )
