@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +30,12 @@ MAX_WAITING: Final = 50_000
 """Calls of one event loop that may wait. Beyond, a call fails at once."""
 
 MAX_WAIT: Final = 5.0
-"""Seconds that a call waits for its batch to start, and then for it to come back."""
+"""Seconds that a call waits for the storage to be done with the batches before its own,
+and then with its own. An event loop that is busy with other things adds to that."""
+
+_TICKS: Final = 10
+"""Turns of the loop, at least, that MAX_WAIT has to take before a batch is given up. A
+loop that was busy for longer than that has yet to hear that the batch is done."""
 
 Call = TypeVar("Call")
 Outcome = TypeVar("Outcome")
@@ -88,15 +94,18 @@ class GroupCommit(Generic[Call, Outcome]):
             return local.shared
         return local.by_request.setdefault(request, _Lane(self._start))
 
-    def _start(self, calls: list[Call]) -> asyncio.Future[list[Outcome | Exception]]:
+    def _start(
+        self, batch: _Batch[Call, Outcome]
+    ) -> asyncio.Future[list[Outcome | Exception]]:
+        work = partial(batch.make, self._commit)
         if self._thread_sensitive:
-            return asyncio.ensure_future(sync_to_async(self._commit)(calls))
+            return asyncio.ensure_future(sync_to_async(work)())
         if self._executor is None or self._executor_pid != os.getpid():
             # A forked child inherits the executor, but not the thread behind it.
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="realtime-ticket")
             self._executor_pid = os.getpid()
         loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self._executor, self._commit, calls)
+        return loop.run_in_executor(self._executor, work)
 
 
 class _Local(threading.local, Generic[Call, Outcome]):
@@ -107,14 +116,40 @@ class _Local(threading.local, Generic[Call, Outcome]):
     by_request: WeakKeyDictionary[Any, _Lane[Call, Outcome]]
 
 
+class _Batch(Generic[Call, Outcome]):
+    """Calls that go to the storage together, and who waits for them."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.waiters: list[asyncio.Future[Outcome]] = []
+        self.alarm: asyncio.TimerHandle
+        self.seconds = 0.0
+        """How long the storage took."""
+
+    def make(self, commit: Commit[Call, Outcome]) -> list[Outcome | Exception]:
+        """Make the calls, in the thread for it."""
+        started = time.monotonic()
+        try:
+            return commit(self.calls)
+        finally:
+            self.seconds = time.monotonic() - started
+
+
 class _Lane(Generic[Call, Outcome]):
     """The calls that go together: one batch under way, the next one gathering."""
 
     def __init__(
-        self, start: Callable[[list[Call]], asyncio.Future[list[Outcome | Exception]]]
+        self,
+        start: Callable[
+            [_Batch[Call, Outcome]], asyncio.Future[list[Outcome | Exception]]
+        ],
     ) -> None:
         self._start = start
         self._waiting: deque[tuple[Call, asyncio.Future[Outcome], float]] = deque()
+        # Seconds that the storage has taken so far. Deadlines are by this clock: a loop
+        # that is busy with 20,000 handshakes is no storage that is slow, and whoever is
+        # turned away comes back and makes it busier.
+        self._clock = 0.0
         self._busy = False
         self._stuck = False
 
@@ -124,7 +159,7 @@ class _Lane(Generic[Call, Outcome]):
             raise StorageError("The storage is too slow: too many calls wait for it.")
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Outcome] = loop.create_future()
-        self._waiting.append((call, waiter, loop.time() + MAX_WAIT))
+        self._waiting.append((call, waiter, self._clock + MAX_WAIT))
         if not self._busy:
             # Not at once: whoever is about to call in this turn of the loop, all that
             # the last batch woke up for instance, shall come along.
@@ -135,51 +170,58 @@ class _Lane(Generic[Call, Outcome]):
     def _depart(self) -> None:
         """Start a batch of those who wait. Drop the cancelled, fail the overdue."""
         loop = asyncio.get_running_loop()
-        calls: list[Call] = []
-        waiters: list[asyncio.Future[Outcome]] = []
-        while self._waiting and len(calls) < MAX_BATCH:
+        batch: _Batch[Call, Outcome] = _Batch()
+        while self._waiting and len(batch.calls) < MAX_BATCH:
             call, waiter, deadline = self._waiting.popleft()
-            if deadline < loop.time():
+            if deadline < self._clock:
                 _fail(waiter)
             elif not waiter.done():
-                calls.append(call)
-                waiters.append(waiter)
-        self._busy = bool(calls)
-        if calls:
-            alarm = loop.call_later(MAX_WAIT, self._give_up, waiters)
+                batch.calls.append(call)
+                batch.waiters.append(waiter)
+        self._busy = bool(batch.calls)
+        if batch.calls:
+            self._watch(batch)
             try:
-                batch = self._start(calls)
+                done = self._start(batch)
             except Exception as exc:  # no thread to be had
-                batch = loop.create_future()
-                batch.set_exception(exc)
-            batch.add_done_callback(partial(self._arrive, waiters, alarm))
+                done = loop.create_future()
+                done.set_exception(exc)
+            done.add_done_callback(partial(self._arrive, batch))
 
     def _arrive(
         self,
-        waiters: list[asyncio.Future[Outcome]],
-        alarm: asyncio.TimerHandle,
-        batch: asyncio.Future[list[Outcome | Exception]],
+        batch: _Batch[Call, Outcome],
+        done: asyncio.Future[list[Outcome | Exception]],
     ) -> None:
         """Hand out the outcomes and let the next batch go."""
-        alarm.cancel()
+        batch.alarm.cancel()
+        self._clock += batch.seconds
         self._busy = self._stuck = False
-        if batch.cancelled():
-            for waiter in waiters:
+        if done.cancelled():
+            for waiter in batch.waiters:
                 _fail(waiter)
-        elif error := batch.exception():
-            for waiter in waiters:
+        elif error := done.exception():
+            for waiter in batch.waiters:
                 _settle(waiter, error)
         else:
-            for waiter, outcome in zip(waiters, batch.result(), strict=True):
+            for waiter, outcome in zip(batch.waiters, done.result(), strict=True):
                 _settle(waiter, outcome)
         if self._waiting:
             self._busy = True
             asyncio.get_running_loop().call_soon(self._depart)
 
-    def _give_up(self, waiters: list[asyncio.Future[Outcome]]) -> None:
+    def _watch(self, batch: _Batch[Call, Outcome], ticks: int = _TICKS) -> None:
+        """Give the batch up after so many ticks."""
+        if ticks:
+            loop, tick = asyncio.get_running_loop(), MAX_WAIT / _TICKS
+            batch.alarm = loop.call_later(tick, self._watch, batch, ticks - 1)
+        else:
+            self._give_up(batch)
+
+    def _give_up(self, batch: _Batch[Call, Outcome]) -> None:
         """Fail everyone: the storage holds the thread, and nobody can take it back."""
         self._stuck = True
-        for waiter in [*waiters, *(waiter for _, waiter, _ in self._waiting)]:
+        for waiter in [*batch.waiters, *(waiter for _, waiter, _ in self._waiting)]:
             _fail(waiter)
         self._waiting.clear()
 

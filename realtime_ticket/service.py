@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
 
@@ -15,6 +14,8 @@ from .backends.base import BaseBackend, Item
 from .batching import GroupCommit
 from .exceptions import InvalidTicket, RealtimeTicketError, StorageError
 from .tickets import Ticket
+
+Result = TypeVar("Result")
 
 logger = logging.getLogger("realtime_ticket")
 
@@ -64,9 +65,7 @@ class TicketService:
         wrong ``expire``.
         """
         ticket, item = self._prepare(claims, audience, expire)
-        with self._translating():
-            added = self.backend.add(*item)
-        self._require(added)
+        self._require(self._call(self.backend.add, *item))
         self.notify("issued", ticket=ticket)
         return ticket
 
@@ -89,8 +88,7 @@ class TicketService:
         """
         try:
             key = self._key(value, audience)
-            with self._translating():
-                data = self.backend.pop(key)
+            data = self._call(self.backend.pop, key)
             ticket = self._open(data, value, audience)
         except InvalidTicket as exc:
             self.notify("rejected", **self._rejection(exc, value, audience))
@@ -119,8 +117,7 @@ class TicketService:
             key = self._key(value, audience)
         except InvalidTicket:
             return False
-        with self._translating():
-            return self.backend.pop(key) is not None
+        return self._call(self.backend.pop, key) is not None
 
     async def arevoke(self, value: str, *, audience: str = "") -> bool:
         """See revoke()."""
@@ -217,10 +214,10 @@ class TicketService:
             "audience": audience,
         }
 
-    @contextmanager
-    def _translating(self) -> Iterator[None]:
+    def _call(self, method: Callable[..., Result], *args: Any) -> Result:
+        """Call the backend."""
         try:
-            yield
+            return method(*args)
         except Exception as exc:
             raise self._translated(exc)  # noqa: B904 (it has its cause)
 

@@ -333,20 +333,16 @@ class Store:
         return storage_key(new_value(), "chat", hashed=self.backend.hashes_keys)
 
     def add(self, key: str, data: str = "{}", expire: int = _LIFETIME) -> bool:
-        with self.service._translating():
-            return self.backend.add(key, data, expire)
+        return self.service._call(self.backend.add, key, data, expire)
 
     def pop(self, key: str) -> str | None:
-        with self.service._translating():
-            return self.backend.pop(key)
+        return self.service._call(self.backend.pop, key)
 
     def add_many(self, items: Sequence[Item]) -> list[bool]:
-        with self.service._translating():
-            return self.backend.add_many(items)
+        return self.service._call(self.backend.add_many, items)
 
     def pop_many(self, keys: Sequence[str]) -> list[str | None]:
-        with self.service._translating():
-            return self.backend.pop_many(keys)
+        return self.service._call(self.backend.pop_many, keys)
 
 
 class AsyncStore(Store):
