@@ -70,9 +70,10 @@ class GroupCommit(Generic[Call, Outcome]):
 
     def close(self) -> None:
         """Let the thread go. The next call starts another."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=False)
-            self._executor = None
+        # An executor that is forgotten ends its thread after the calls it was given.
+        # shutdown() would refuse the call that another thread is just handing over, and
+        # takes locks, which in a forked child can be locked for ever.
+        self._executor = None
 
     def _lane(self) -> _Lane[Call, Outcome]:
         """Return the lane of the running event loop.
@@ -100,12 +101,13 @@ class GroupCommit(Generic[Call, Outcome]):
         work = partial(batch.make, self._commit)
         if self._thread_sensitive:
             return asyncio.ensure_future(sync_to_async(work)())
-        if self._executor is None or self._executor_pid != os.getpid():
+        executor = self._executor
+        if executor is None or self._executor_pid != os.getpid():
             # A forked child inherits the executor, but not the thread behind it.
-            self._executor = ThreadPoolExecutor(1, thread_name_prefix="realtime-ticket")
-            self._executor_pid = os.getpid()
+            executor = ThreadPoolExecutor(1, thread_name_prefix="realtime-ticket")
+            self._executor, self._executor_pid = executor, os.getpid()
         loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self._executor, work)
+        return loop.run_in_executor(executor, work)
 
 
 class _Local(threading.local, Generic[Call, Outcome]):

@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db import DEFAULT_DB_ALIAS
 from django.utils.module_loading import import_string
+from django.views.decorators.debug import sensitive_variables
 
 from . import service as services
 from . import signals, tickets
@@ -206,7 +207,16 @@ def new_service(cls: type[TicketService] = TicketService) -> TicketService:
 
 
 class SignallingService(TicketService):
-    """A service that sends Django's signals."""
+    """A service that sends Django's signals, and keeps tickets out of error reports."""
+
+    issue = sensitive_variables()(TicketService.issue)
+    aissue = sensitive_variables()(TicketService.aissue)
+    consume = sensitive_variables()(TicketService.consume)
+    aconsume = sensitive_variables()(TicketService.aconsume)
+    revoke = sensitive_variables()(TicketService.revoke)
+    arevoke = sensitive_variables()(TicketService.arevoke)
+    # In the thread of a batch, none of the above is among the callers.
+    _commit = sensitive_variables()(TicketService._commit)
 
     def notify(self, event: str, **details: Any) -> None:
         super().notify(event, **details)

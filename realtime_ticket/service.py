@@ -22,6 +22,9 @@ logger = logging.getLogger("realtime_ticket")
 EXPIRE = 10
 """Seconds: enough for a page to connect, too short for a stolen ticket to matter."""
 
+MAX_EXPIRE = 30 * 24 * 60 * 60
+"""Seconds. Memcached takes more for a date, and the calendars of databases end."""
+
 
 class TicketService:
     """Issues single-use tickets and consumes them, on any backend.
@@ -265,4 +268,6 @@ def check_expire(expire: int) -> int:
     """Return a lifetime in whole seconds. Raise ValueError for anything else."""
     if type(expire) is not int or expire < 1:
         raise ValueError(f"A ticket's lifetime is an int >= 1 second, not {expire!r}.")
+    if expire > MAX_EXPIRE:
+        raise ValueError(f"A ticket's lifetime is at most {MAX_EXPIRE} seconds.")
     return expire

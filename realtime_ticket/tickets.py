@@ -11,6 +11,7 @@ import re
 import secrets
 from dataclasses import dataclass, field
 from hashlib import sha256
+from math import isfinite
 from typing import Any, Final, NoReturn
 
 from .exceptions import InvalidAudience, InvalidClaims, InvalidTicket
@@ -32,9 +33,15 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
+def _finite(number: str) -> float:
+    """Return the float. Refuse what would become Infinity, which JSON cannot say."""
+    value = float(number)
+    return value if isfinite(value) else _refuse(number)
+
+
 # json.dumps() and json.loads() with options make these anew for each call.
 _JSON_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
-_JSON_DECODER: Final = json.JSONDecoder(parse_constant=_refuse)
+_JSON_DECODER: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -102,7 +109,9 @@ def storage_key(
     The audience is part of the key, so a ticket shown at the wrong door is not found,
     is not spent and gives nothing away.
     """
-    key = f"{value}:{audience}" if audience else value
+    # Joined and not formatted: a subclass of str formats as it pleases, an Enum as its
+    # name, and only its characters were checked.
+    key = ":".join([value, audience] if audience else [value])
     return prefix + sha256(key.encode()).hexdigest() if hashed else key
 
 
@@ -158,8 +167,10 @@ def decode(data: str, *, value: str, audience: str) -> Ticket:
     Raise InvalidTicket with the reason ``mismatch`` when the text is not a ticket's, or
     is another audience's: someone else wrote it.
     """
+    # A storage that was tampered with can hand out bytes as well: SQLite does.
+    is_text = isinstance(data, str) and data.isascii()
     try:
-        claims = _JSON_DECODER.decode(data) if data.isascii() else None
+        claims = _JSON_DECODER.decode(data) if is_text else None
     except (ValueError, RecursionError):
         claims = None
     if not isinstance(claims, dict) or len(data) > MAX_DATA:

@@ -72,7 +72,7 @@ def answers(settings: Any) -> Iterator[dict[str, Any]]:
 def backend() -> Iterator[CacheBackend]:
     backend = CacheBackend(alias="watched")
     yield backend
-    backend._cache.clear()
+    backend._connection.cache.clear()
     backend.close()
 
 
@@ -99,7 +99,10 @@ class TestOneText:
     def test_goes_to_who_deletes_it(
         self, backend: CacheBackend, answers: dict[str, Any], answer: Any
     ) -> None:
-        """Reading a text is not enough: another caller may have read it too."""
+        """Reading a text is not enough: another caller may have read it too.
+
+        Mutants: cache-ignores-who-deleted.
+        """
         backend.add(GOOD, "text", 9)
         answers["delete"] = answer
         assert backend.pop(GOOD) is None
@@ -115,7 +118,10 @@ class TestOneText:
     def test_that_the_cache_did_not_keep(
         self, backend: CacheBackend, answers: dict[str, Any], answer: Any
     ) -> None:
-        """A cache that swallows its errors says so by its answer: no ticket."""
+        """A cache that swallows its errors says so by its answer: no ticket.
+
+        Mutants: cache-believes-a-cache-that-kept-nothing.
+        """
         answers["add"] = answer
         with using(backend) as service, pytest.raises(StorageError):
             service.issue(CLAIMS)
@@ -130,7 +136,10 @@ class TestDatabaseCache:
         call_command("createcachetable", verbosity=0)
 
     def test_refuses_an_open_transaction(self) -> None:
-        """OpenTransaction, and the ticket stays good."""
+        """OpenTransaction, and the ticket stays good.
+
+        Mutants: cache-consumes-in-a-transaction.
+        """
         service = TicketService(CacheBackend(alias="database"))
         ticket = service.issue(CLAIMS)
         with transaction.atomic(), pytest.raises(OpenTransaction):
@@ -143,7 +152,10 @@ class TestDatabaseCache:
 
 @pytest.mark.django_db
 def test_other_caches_mind_no_transaction(backend: CacheBackend) -> None:
-    """What is not in the database is not rolled back with it."""
+    """What is not in the database is not rolled back with it.
+
+    Mutants: cache-minds-every-transaction.
+    """
     with using(backend) as service, transaction.atomic():
         ticket = service.issue(CLAIMS)
         assert service.consume(ticket.value) == ticket
@@ -153,7 +165,10 @@ def test_other_caches_mind_no_transaction(backend: CacheBackend) -> None:
 def test_whatever_a_cache_raises_is_an_outage(
     backend: CacheBackend, answers: dict[str, Any], method: str
 ) -> None:
-    """Nobody can list the exceptions of all client libraries."""
+    """Nobody can list the exceptions of all client libraries.
+
+    Mutants: cache-knows-outages-by-their-errno.
+    """
     caches["watched"].set(GOOD, "text")
     cause = answers[method] = type("LibraryError", (Exception,), {})(f"for {GOOD}")
     with using(backend) as service, pytest.raises(StorageError) as caught:
@@ -168,18 +183,26 @@ def test_whatever_a_cache_raises_is_an_outage(
 
 class TestConnections:
     def test_are_one_for_a_thread(self, backend: CacheBackend) -> None:
-        """A thread keeps its own, and others have theirs."""
-        mine = backend._cache
-        assert backend._cache is mine
+        """A thread keeps its own, and others have theirs.
+
+        Mutants: cache-is-one-for-all-threads.
+        """
+        mine = backend._connection.cache
+        assert backend._connection.cache is mine
         assert mine is not caches["watched"]
         others: list[Any] = []
-        thread = threading.Thread(target=lambda: others.append(backend._cache))
+        thread = threading.Thread(
+            target=lambda: others.append(backend._connection.cache)
+        )
         thread.start()
         thread.join()
         assert others[0] is not mine
 
     def test_end_with_their_thread(self, backend: CacheBackend) -> None:
-        """A thread that is over leaves no connection open."""
+        """A thread that is over leaves no connection open.
+
+        Mutants: cache-leaves-connections-open.
+        """
         thread = threading.Thread(target=backend.pop, args=(GOOD,))
         thread.start()
         thread.join()
@@ -188,15 +211,21 @@ class TestConnections:
         assert made in WatchedCache.closed
 
     def test_end_with_close(self, backend: CacheBackend) -> None:
-        """close drops the connection, and the next call makes another."""
-        mine = backend._cache
+        """close drops the connection, and the next call makes another.
+
+        Mutants: cache-close-closes-nothing.
+        """
+        mine = backend._connection.cache
         backend.close()
         gc.collect()
         assert mine in WatchedCache.closed
-        assert backend._cache is not mine
+        assert backend._connection.cache is not mine
 
     def test_serve_many_batches(self, backend: CacheBackend) -> None:
-        """Batches of coroutines do not each connect anew, as caches[alias] would."""
+        """Batches of coroutines do not each connect anew, as caches[alias] would.
+
+        Mutants: cache-connects-for-each-call.
+        """
 
         async def session() -> None:
             for _ in range(20):
@@ -211,24 +240,31 @@ class TestConnections:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
     def test_are_not_shared_with_a_child(self, backend: CacheBackend) -> None:
-        """A child makes its own, and leaves the parent's open."""
-        mine = backend._cache
+        """A child makes its own, and leaves the parent's open.
+
+        Mutants: cache-shares-a-connection-with-a-child,
+        cache-child-closes-the-connection-of-its-parent.
+        """
+        mine = backend._connection.cache
 
         def child() -> tuple[bool, bool]:
-            is_mine = backend._cache is mine
+            is_mine = backend._connection.cache is mine
             gc.collect()
             return is_mine, inherited in map(id, WatchedCache.closed)
 
         inherited = id(mine)
         assert in_child(child) == (False, False)
-        assert backend._cache is mine
+        assert backend._connection.cache is mine
 
     @pytest.mark.parametrize(
         ("alias", "server"),
         [("redis", "redis"), ("django-redis", "redis"), ("memcached", "memcached")],
     )
     def test_work_on_a_real_server(self, alias: str, server: str) -> None:
-        """A session of a hundred batches, one after another."""
+        """A session of a hundred batches, one after another.
+
+        Mutants: cache-keeps-what-is-no-text.
+        """
         servers.require(server)
 
         async def session() -> None:

@@ -44,8 +44,8 @@ class TestOptions:
     def test_defaults(self) -> None:
         """A local Memcached, and short waits."""
         backend = MemcachedBackend()
-        (client,) = backend._clients.values()
-        assert client.server == ("127.0.0.1", 11211)
+        with backend._client(GOOD) as client:
+            assert client.server == ("127.0.0.1", 11211)
         assert backend._options["timeout"] == backend._options["connect_timeout"] == 1
 
     @pytest.mark.parametrize(
@@ -120,23 +120,29 @@ class TestExactlyOnce:
     def test_who_deletes_nothing_gets_nothing(
         self, one: MemcachedBackend, monkeypatch: pytest.MonkeyPatch, answer: Any
     ) -> None:
-        """Reading a text is not enough: another caller may have read it too."""
+        """Reading a text is not enough: another caller may have read it too.
+
+        Mutants: memcached-ignores-who-deleted.
+        """
         one.add(GOOD, "text", 9)
-        (client,) = one._clients.values()
-        monkeypatch.setattr(client, "delete", lambda key: answer)
+        with one._client(GOOD) as client:
+            monkeypatch.setattr(client, "delete", lambda key: answer)
         assert one.pop(GOOD) is None
 
     def test_an_outage_between_reading_and_deleting(
         self, one: MemcachedBackend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Nobody is let in when it is unknown who deleted."""
+        """Nobody is let in when it is unknown who deleted.
+
+        Mutants: memcached-takes-an-outage-for-a-victory.
+        """
 
         def lost(key: str) -> bool:
             raise ConnectionResetError
 
         one.add(GOOD, "text", 9)
-        (client,) = one._clients.values()
-        monkeypatch.setattr(client, "delete", lost)
+        with one._client(GOOD) as client:
+            monkeypatch.setattr(client, "delete", lost)
         with using(one) as service, pytest.raises(StorageError):
             service.consume(GOOD)
 
@@ -144,7 +150,10 @@ class TestExactlyOnce:
     def test_what_others_stored_is_a_mismatch(
         self, one: MemcachedBackend, watcher: Client, garbage: bytes
     ) -> None:
-        """Garbage under a ticket's key lets nobody in, and is gone."""
+        """Garbage under a ticket's key lets nobody in, and is gone.
+
+        Mutants: memcached-decodes-strictly.
+        """
         watcher.set(GOOD, garbage, expire=5)
         with using(one) as service, pytest.raises(InvalidTicket) as caught:
             service.consume(GOOD)
@@ -154,20 +163,27 @@ class TestExactlyOnce:
 
 class TestSeveralServers:
     def test_share_the_keys(self) -> None:
-        """Each server gets its part, and every process finds it there."""
+        """Each server gets its part, and every process finds it there.
+
+        Mutants: memcached-goes-by-the-order-of-servers.
+        """
         servers.require("memcached")
         names = [str(path) for path in servers.MEMCACHED]
         backend = MemcachedBackend(servers=names)
         other = MemcachedBackend(servers=names[::-1])
         keys = [tickets.new_value() for _ in range(60)]
-        assert {backend._client(key).server for key in keys} == set(names)
+        backend.pop_many(keys)
+        assert {server for _, server in backend._idle} == set(names)
         backend.add_many([Item(key, key, 9) for key in keys])
         assert other.pop_many(keys) == keys, "the order of the servers matters"
         backend.close()
         other.close()
 
     def test_one_that_is_down_keeps_its_share(self) -> None:
-        """Its tickets are an outage, never "no such ticket"; the others work."""
+        """Its tickets are an outage, never "no such ticket"; the others work.
+
+        Mutants: memcached-ignores-errors.
+        """
         servers.require("memcached")
         alive = str(servers.MEMCACHED[0])
         backend = MemcachedBackend(servers=[alive, NOWHERE])
@@ -185,7 +201,7 @@ class TestSeveralServers:
 
 class TestTrouble:
     def test_a_server_that_is_frozen(self, tmp_path: Path) -> None:
-        """The wait is a second."""
+        """The wait is a second. Mutants: memcached-waits-five-seconds."""
         with silent_server(tmp_path / "s") as path:
             backend = MemcachedBackend(servers=path)
             started = time.monotonic()
@@ -195,22 +211,29 @@ class TestTrouble:
             backend.close()
 
     def test_a_key_that_memcached_cannot_hold(self, one: MemcachedBackend) -> None:
-        """An error of the client is a storage error like any other."""
+        """An error of the client is a storage error like any other.
+
+        Mutants: memcached-ignores-errors.
+        """
         with pytest.raises(MemcacheError):
             one.pop("k" * 300)
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
     def test_a_fork_connects_anew(self, one: MemcachedBackend) -> None:
-        """A child opens its own connections and leaves the parent's open."""
+        """A child opens its own connections and leaves the parent's open.
+
+        Mutants: memcached-shares-connections-with-a-child.
+        """
         one.add("mine", "parent", 9)
         one.add("yours", "child", 9)
-        clients = one._clients
+        with one._client(GOOD) as mine:
+            pass
 
         def child() -> tuple[str | None, bool, bool]:
             text = one.pop("yours")
-            return text, one._clients is clients, one._inherited is clients
+            with one._client(GOOD) as own:
+                return text, own is mine, mine.sock is None
 
-        assert in_child(child) == ("child", False, True)
-        assert one._clients is clients
+        assert in_child(child) == ("child", False, False)
         assert one.pop("mine") == "parent"
         assert one.pop("yours") is None

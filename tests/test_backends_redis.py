@@ -180,12 +180,18 @@ class TestOldServers:
         backend.close()
 
     def test_get_a_script(self, backend: RedisBackend) -> None:
-        """Where GETDEL is missing a script does the same, in one step."""
+        """Where GETDEL is missing a script does the same, in one step.
+
+        Mutants: redis-script-only-reads.
+        """
         backend.add_many([Item("a", "A", 9), Item("b", "B", 9)])
         assert backend.pop_many(["b", "x", "a", "a"]) == ["B", None, "A", None]
 
     def test_are_asked_for_getdel_once(self, backend: RedisBackend) -> None:
-        """What the server does not know is not tried again."""
+        """What the server does not know is not tried again.
+
+        Mutants: redis-forgets-that-the-server-is-old.
+        """
         with redis.Redis(unix_socket_path=str(servers.OLD_REDIS)) as watcher:
             backend.pop("x")
             before = errors_of(watcher)
@@ -209,7 +215,10 @@ def full(watcher: redis.Redis) -> Iterator[None]:
 class TestErrorReplies:
     @pytest.mark.usefixtures("full")
     def test_are_raised(self, watcher: redis.Redis) -> None:
-        """One fails the call, and the next call is as good as ever."""
+        """One fails the call, and the next call is as good as ever.
+
+        Mutants: redis-error-reply-is-a-reply.
+        """
         backend = a_backend(max_connections=1)
         for _ in range(2):
             with pytest.raises(redis.ResponseError, match="maxmemory"):
@@ -218,7 +227,10 @@ class TestErrorReplies:
         backend.close()
 
     def test_are_no_reason_to_change_the_command(self) -> None:
-        """Only an unknown command is; other errors are raised."""
+        """Only an unknown command is; other errors are raised.
+
+        Mutants: redis-takes-any-error-for-an-old-server.
+        """
         backend = a_backend(username="nobody", password="wrong")
         with pytest.raises(redis.RedisError):
             backend.pop(GOOD)
@@ -227,7 +239,10 @@ class TestErrorReplies:
 
     @pytest.mark.usefixtures("full")
     def test_close_the_connection(self, watcher: redis.Redis) -> None:
-        """Who answers with errors may be a master that was demoted: connect anew."""
+        """Who answers with errors may be a master that was demoted: connect anew.
+
+        Mutants: redis-keeps-who-answers-with-errors.
+        """
         backend = a_backend(max_connections=1)
         backend.pop("a")
         before = watcher.info("stats")["total_connections_received"]
@@ -238,7 +253,10 @@ class TestErrorReplies:
         backend.close()
 
     def test_of_another_type_concern_one_key(self, watcher: redis.Redis) -> None:
-        """What is no text is no ticket: the others in the batch get theirs."""
+        """What is no text is no ticket: the others in the batch get theirs.
+
+        Mutants: redis-wrong-type-fails-the-batch.
+        """
         backend = a_backend(max_connections=1)
         watcher.rpush("list", "x")
         backend.add_many([Item("a", "A", 9), Item("b", "B", 9), Item("c", "C", 9)])
@@ -247,7 +265,10 @@ class TestErrorReplies:
         backend.close()
 
     def test_of_a_user_who_may_only_half(self, watcher: redis.Redis) -> None:
-        """As the documentation sets it up: one side issues, the other consumes."""
+        """As the documentation sets it up: one side issues, the other consumes.
+
+        Mutants: redis-never-tries-getdel.
+        """
         page = (Path(__file__).parent.parent / "docs" / "security.md").read_text()
         lines = re.findall(r"^ACL SETUSER .+$", page, re.MULTILINE)
         users = {line.split()[2]: line.split()[5].removeprefix(">") for line in lines}
@@ -275,7 +296,10 @@ class TestErrorReplies:
             watcher.execute_command("ACL", "DELUSER", name)
 
     def test_of_a_wrong_password(self) -> None:
-        """Is an outage, and its text holds no password."""
+        """Is an outage, and its text holds no password.
+
+        Mutants: redis-knows-outages-only-by-time.
+        """
         with (
             using(a_backend(username="u", password="s3cret")) as service,
             pytest.raises(StorageError) as caught,
@@ -320,7 +344,10 @@ def getdels(requests: list[bytes]) -> int:
 
 class TestTrouble:
     def test_a_server_that_is_frozen(self, tmp_path: Path) -> None:
-        """The wait is a second, not redis-py's minute."""
+        """The wait is a second, not redis-py's minute.
+
+        Mutants: redis-connects-twice, redis-waits-five-seconds.
+        """
         with silent_server(tmp_path / "s") as path:
             backend = RedisBackend(unix_socket_path=path)
             started = time.monotonic()
@@ -333,7 +360,10 @@ class TestTrouble:
     def test_a_lost_reply_is_not_asked_for_again(
         self, tmp_path: Path, reply: bytes
     ) -> None:
-        """GETDEL is sent once: a second one would refuse a good ticket."""
+        """GETDEL is sent once: a second one would refuse a good ticket.
+
+        Mutants: redis-asks-twice.
+        """
         with forgetful_server(tmp_path / "s", reply) as requests:
             backend = RedisBackend(unix_socket_path=str(tmp_path / "s"))
             with pytest.raises((redis.RedisError, OSError)):
@@ -342,7 +372,10 @@ class TestTrouble:
             assert getdels(requests) == 1
 
     def test_a_late_reply_is_not_read_by_the_next(self, watcher: redis.Redis) -> None:
-        """After a timeout the connection is closed, with the reply that comes late."""
+        """After a timeout the connection is closed, with the reply that comes late.
+
+        Mutants: redis-trusts-its-connections.
+        """
         backend = a_backend(max_connections=1, socket_timeout=0.2)
         backend.add_many([Item("a", "A", 9), Item("b", "B", 9)])
         watcher.client_pause(400)
@@ -356,7 +389,10 @@ class TestTrouble:
     def test_an_interrupt_leaves_no_reply_behind(
         self, watcher: redis.Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Ctrl-C while a reply is on its way does not hand it to the next caller."""
+        """Ctrl-C while a reply is on its way does not hand it to the next caller.
+
+        Mutants: redis-trusts-its-connections.
+        """
         backend = a_backend(max_connections=1)
         backend.add_many([Item("a", "A", 9), Item("c", "C", 9)])
 
@@ -373,7 +409,10 @@ class TestTrouble:
         backend.close()
 
     def test_no_connection_is_free(self, watcher: redis.Redis) -> None:
-        """A call waits for one as long as for a reply, then it is an outage."""
+        """A call waits for one as long as for a reply, then it is an outage.
+
+        Mutants: redis-pool-does-not-wait.
+        """
         backend = a_backend(max_connections=1, socket_timeout=0.2)
         taken = backend._pool.get_connection()
         with using(backend) as service:
@@ -385,14 +424,20 @@ class TestTrouble:
             assert service.consume(service.issue(CLAIMS).value).username == "ada"
 
     def test_a_failure_gives_its_connection_back(self) -> None:
-        """A hundred failures use up no pool of two."""
+        """A hundred failures use up no pool of two.
+
+        Mutants: redis-loses-connections.
+        """
         backend = RedisBackend(unix_socket_path=NOWHERE, max_connections=2)
         for _ in range(100):
             with pytest.raises(redis.ConnectionError):
                 backend.pop(GOOD)
 
     def test_a_server_that_restarts(self, watcher: redis.Redis) -> None:
-        """Connections that the server closed cost at most one call."""
+        """Connections that the server closed cost at most one call.
+
+        Mutants: redis-trusts-its-connections.
+        """
         backend = a_backend()
         backend.add("a", "A", 9)
         for client in watcher.client_list():
@@ -410,7 +455,10 @@ class TestTrouble:
         backend.close()
 
     def test_threads_share_the_pool(self, watcher: redis.Redis) -> None:
-        """Of 64 threads none fails for want of a connection, and 50 are the most."""
+        """Of 64 threads none fails for want of a connection, and 50 are the most.
+
+        Mutants: redis-pool-does-not-wait, redis-pool-without-limit.
+        """
         backend = a_backend(max_connections=4)
         barrier = threading.Barrier(64)
         wrong: list[object] = []
@@ -435,7 +483,10 @@ class TestTrouble:
 
 class TestClose:
     def test_ends_the_connections(self, watcher: redis.Redis) -> None:
-        """The server sees them go, and the next call come."""
+        """The server sees them go, and the next call come.
+
+        Mutants: redis-close-closes-nothing.
+        """
         backend = a_backend()
         before = len(watcher.client_list())
         backend.pop("a")
@@ -446,7 +497,10 @@ class TestClose:
         backend.close()
 
     def test_ends_with_the_service(self, watcher: redis.Redis) -> None:
-        """Closing a service leaves nothing behind, by the asynchronous door either."""
+        """Closing a service leaves nothing behind, by the asynchronous door either.
+
+        Mutants: redis-close-closes-nothing.
+        """
         before = len(watcher.client_list())
         with using(a_backend()) as service:
             asyncio.run(service.aissue(CLAIMS))

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import unittest
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -196,8 +197,8 @@ class UnguardedFork(MemcachedBackend):
         servers.require("memcached")
         super().__init__(servers=str(servers.MEMCACHED[0]))
 
-    def _client(self, key: str) -> Any:
-        return self._clients[self._servers[0]]
+    def _idle_clients(self, server: str) -> Any:
+        return self._idle.setdefault((0, server), deque())
 
 
 class UncheckedDelete(UnguardedFork):

@@ -24,6 +24,12 @@ _IDLE = 30
 
 def connect(alias: str) -> tuple[Any, Dialect]:
     """Return this thread's connection, a new one if it has died, and its dialect."""
+    connection = live_connection(alias)
+    return connection, dialect_of(connection)
+
+
+def live_connection(alias: str) -> Any:
+    """Return this thread's connection, a new one if it has died."""
     connection = own_connection(alias)
     now = time.monotonic()
     idle = now - getattr(connection, "_realtime_ticket_used", now)
@@ -33,7 +39,7 @@ def connect(alias: str) -> tuple[Any, Dialect]:
         connection.errors_occurred = False
         if not connection.is_usable():
             connection.close()
-    return connection, dialect_of(connection)
+    return connection
 
 
 def own_connection(alias: str) -> Any:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import queue
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -26,7 +29,9 @@ def addresses(option: str, value: Any) -> tuple[Address, ...]:
     return found
 
 
-def waiting_pool(pattern: redis.ConnectionPool, **where: Any) -> redis.ConnectionPool:
+def waiting_pool(
+    pattern: redis.ConnectionPool, **where: Any
+) -> redis.BlockingConnectionPool:
     """Return a pool like another one, except where it connects to.
 
     The plain pool raises when it is exhausted, which a reconnect storm brings about.
@@ -41,6 +46,24 @@ def waiting_pool(pattern: redis.ConnectionPool, **where: Any) -> redis.Connectio
     )
 
 
+def hang_up(pool: redis.BlockingConnectionPool) -> None:
+    """Close the connections that nobody uses. The pool can still be used.
+
+    Not disconnect(), which closes those in use too: their callers, who wait for a
+    reply, would get whatever Python says of a socket that is gone.
+    """
+    if pool.pid != os.getpid():
+        return  # all of them, and the lock of the queue, are the parent's
+    idle = []
+    with suppress(queue.Empty):
+        while True:
+            idle.append(pool.pool.get_nowait())
+    for connection in idle:
+        if connection is not None:
+            connection.disconnect()
+        pool.pool.put_nowait(connection)
+
+
 class Nodes:
     """A pool for each address, and the order in which they are asked for news.
 
@@ -52,7 +75,7 @@ class Nodes:
         self, pattern: redis.ConnectionPool, order: Iterable[Address] = ()
     ) -> None:
         self._pattern = pattern
-        self._pools: dict[Address, redis.ConnectionPool] = {}
+        self._pools: dict[Address, redis.BlockingConnectionPool] = {}
         self._order = tuple(order)
 
     def pool(self, address: Address) -> redis.ConnectionPool:
@@ -92,4 +115,4 @@ class Nodes:
 
     def close(self) -> None:
         for pool in list(self._pools.values()):
-            pool.disconnect()
+            hang_up(pool)

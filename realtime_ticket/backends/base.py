@@ -17,6 +17,10 @@ class Item(NamedTuple):
     data: str
     expire: int
 
+    # The key can be a ticket, and a repr ends up in logs and error reports.
+    def __repr__(self) -> str:
+        return f"<Item expire={self.expire}>"
+
 
 class BaseBackend(ABC):
     """Keep texts for some seconds and hand each out once. Subclass it for a new store.

@@ -32,7 +32,8 @@ class CacheBackend(BaseBackend):
         self._local = threading.local()
 
     def add(self, key: str, data: str, expire: int) -> bool:
-        cache = self._cache
+        connection = self._connection
+        cache = connection.cache
         if cache.add(key, data, timeout=expire):
             return True
         # "Taken" is also what a cache says that hides its errors, as Django's does on a
@@ -42,7 +43,8 @@ class CacheBackend(BaseBackend):
         return False
 
     def pop(self, key: str) -> str | None:
-        cache = self._cache
+        connection = self._connection
+        cache = connection.cache
         with self._for_good(cache):
             data = cache.get(key)
             # Only one of many deletes finds something to delete. That caller wins. A
@@ -55,8 +57,10 @@ class CacheBackend(BaseBackend):
         self._local = threading.local()
 
     @property
-    def _cache(self) -> BaseCache:
+    def _connection(self) -> _Connection:
         """Return this thread's own connection to the cache.
+
+        Hold on to it until you are done: a close() in another thread lets go of it.
 
         Not ``caches[alias]``: asgiref keeps that for each context, so every batch of
         coroutines would connect anew, and a forked child inherits its sockets.
@@ -64,7 +68,9 @@ class CacheBackend(BaseBackend):
         connection: _Connection | None = getattr(self._local, "connection", None)
         if connection is None or connection.pid != os.getpid():
             connection = self._local.connection = _Connection(self.alias)
-        return connection.cache
+        if table := getattr(connection.cache, "cache_model_class", None):
+            _revive(table)
+        return connection
 
     def _for_good(self, cache: Any) -> AbstractContextManager[None]:
         """Refuse an open transaction, where the cache is Django's table."""
@@ -80,6 +86,16 @@ class CacheBackend(BaseBackend):
         from ._cache_checks import check_cache
 
         return check_cache(self.alias)
+
+
+def _revive(table: Any) -> None:
+    """Replace connections to Django's cache table that died, or came by a fork."""
+    from django.db import router
+
+    from ._connection import live_connection
+
+    for alias in {router.db_for_read(table), router.db_for_write(table)}:
+        live_connection(alias)
 
 
 class _Connection:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pymemcache.client.base import PooledClient
+from pymemcache.client.base import Client
 from pymemcache.client.rendezvous import RendezvousHash
 from pymemcache.exceptions import MemcacheError
 
@@ -23,7 +25,7 @@ class MemcachedBackend(BaseBackend):
     """Keep each ticket on the server that its key hashes to.
 
     Options: ``servers`` (``["127.0.0.1:11211"]``; a path is a Unix socket), and any
-    keyword of ``pymemcache.PooledClient``, such as ``key_prefix`` or ``tls_context``.
+    keyword of ``pymemcache.Client``, such as ``key_prefix`` or ``tls_context``.
     ``timeout`` and ``connect_timeout`` are 1 second.
 
     A ticket never outlives its time. It can die up to a second early, because Memcached
@@ -47,45 +49,65 @@ class MemcachedBackend(BaseBackend):
         self._options = {"timeout": 1, "connect_timeout": 1, "no_delay": True} | options
         # Not for the user to change: without replies nobody knows who won a pop.
         self._options |= {"default_noreply": False, "ignore_exc": False}
-        self._open()
+        Client(self._servers[0], **self._options)  # raises TypeError; opens no socket
+        self._idle: dict[tuple[int, str], deque[Client]] = {}
 
     def add(self, key: str, data: str, expire: int) -> bool:
         if expire > _MAX_EXPIRE:
             raise ValueError(f"Memcached keeps nothing for over {_MAX_EXPIRE} seconds")
-        return self._client(key).add(key, data.encode(), expire=expire) is True
+        with self._client(key) as client:
+            return client.add(key, data.encode(), expire=expire) is True
 
     def pop(self, key: str) -> str | None:
-        client = self._client(key)
-        data = client.get(key)
-        # Only one of many deletes finds something to delete. That caller wins.
-        if data is None or client.delete(key) is not True:
-            return None
+        with self._client(key) as client:
+            data = client.get(key)
+            # Only one of many deletes finds something to delete. That caller wins.
+            if data is None or client.delete(key) is not True:
+                return None
         text: str = data.decode(errors="surrogateescape")
         return text
 
     def diagnose(self) -> list[CheckMessage]:
         from ._memcached_diagnosis import diagnose
 
-        return diagnose(self._clients.values())
+        with ExitStack() as stack:
+            clients = [stack.enter_context(self._connection(s)) for s in self._servers]
+            return diagnose(clients)
 
     def close(self) -> None:
-        for client in self._clients.values():
-            client.close()
+        for server in self._servers:
+            idle = self._idle_clients(server)
+            with suppress(IndexError):
+                while True:
+                    idle.pop().close()
 
-    def _open(self) -> None:
-        self._pid = os.getpid()
-        self._clients = {
-            server: PooledClient(server, **self._options) for server in self._servers
-        }
+    def _client(self, key: str) -> AbstractContextManager[Client]:
+        """Lend a connection to the server that holds this key."""
+        return self._connection(self._hash.get_node(key))
 
-    def _client(self, key: str) -> PooledClient:
-        """Return the client for the server that holds this key.
+    @contextmanager
+    def _connection(self, server: str) -> Iterator[Client]:
+        """Lend a connection to this server, to one caller at a time.
 
-        A fork's child opens its own: two processes on one socket read each other's
-        replies. It leaves the parent's open, because closing them takes a lock that a
-        thread of the parent may have held at the fork.
+        Not pymemcache's pool: it loses the connection of a greenlet that is killed, and
+        has a lock, which a fork copies locked when a thread holds it.
         """
-        if self._pid != os.getpid():
-            self._inherited = self._clients
-            self._open()
-        return self._clients[self._hash.get_node(key)]
+        idle = self._idle_clients(server)
+        try:
+            client = idle.pop()
+        except IndexError:
+            client = Client(server, **self._options)
+        try:
+            yield client
+        except BaseException:  # what is left of a reply is nobody's
+            client.close()
+            raise
+        idle.append(client)
+
+    def _idle_clients(self, server: str) -> deque[Client]:
+        """Return this process's connections that nobody uses.
+
+        Two processes on one socket read each other's replies. A parent's connections
+        are kept, under its own number, and never closed.
+        """
+        return self._idle.setdefault((os.getpid(), server), deque())

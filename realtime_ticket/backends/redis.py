@@ -10,7 +10,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ._redis_exchange import Command, exchange
-from ._redis_nodes import waiting_pool
+from ._redis_nodes import hang_up, waiting_pool
 from .base import BaseBackend, Item
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class RedisBackend(BaseBackend):
         if url is None:
             pattern = redis.Redis(**settings).connection_pool
         else:
-            pattern = redis.ConnectionPool.from_url(url, **settings)
+            pattern = _pool_of(url, settings)
         # Opens no socket, but raises TypeError for an option that a URL let through.
         pattern.connection_class(**pattern.connection_kwargs)
         self._pool = waiting_pool(pattern)
@@ -97,7 +97,7 @@ class RedisBackend(BaseBackend):
         return diagnose(self._pools(), self._wait_replicas)
 
     def close(self) -> None:
-        self._pool.disconnect()
+        hang_up(self._pool)
 
     def _pools(self) -> list[redis.ConnectionPool]:
         """Return the pool of connections to each server that has tickets."""
@@ -133,3 +133,14 @@ class RedisBackend(BaseBackend):
         if confirmed < self._wait_replicas:
             raise redis.TimeoutError("Too few replicas know of the spent tickets.")
         return replies
+
+
+def _pool_of(url: str, settings: dict[str, Any]) -> redis.ConnectionPool:
+    try:
+        return redis.ConnectionPool.from_url(url, **settings)
+    except ValueError:
+        # Not the parser's words: they may repeat a part of the password.
+        raise ValueError(
+            "url is not 'redis://[[user]:password@]host[:port][/db]', or "
+            "its password is not percent-encoded"
+        ) from None

@@ -180,7 +180,9 @@ class AuthorizeView(ServiceView):
         return HttpResponse(
             status=204,
             headers={
-                "X-Realtime-User": quote(str(ticket.user_id), safe=""),
+                "X-Realtime-User": quote(
+                    str(ticket.user_id), safe="", errors="replace"
+                ),
                 "X-Realtime-Username": quote(
                     ticket.username, safe="", errors="replace"
                 ),
