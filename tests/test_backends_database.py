@@ -107,7 +107,10 @@ class TestTransactions:
     def test_consuming_in_one_is_refused(
         self, alias: str, service: TicketService
     ) -> None:
-        """A rollback would undo it: OpenTransaction, and the ticket stays good."""
+        """A rollback would undo it: OpenTransaction, and the ticket stays good.
+
+        Mutants: database-consumes-in-a-transaction.
+        """
         ticket = service.issue(CLAIMS)
         with (
             pytest.raises(OpenTransaction, match=f"transactions on '{alias}'"),
@@ -125,7 +128,10 @@ class TestTransactions:
     def test_consuming_without_autocommit_is_refused(
         self, alias: str, service: TicketService
     ) -> None:
-        """With autocommit off every statement waits for a commit that may not come."""
+        """With autocommit off every statement waits for a commit that may not come.
+
+        Mutants: database-consumes-without-autocommit.
+        """
         ticket = service.issue(CLAIMS)
         transaction.set_autocommit(False, using=alias)
         try:
@@ -139,7 +145,10 @@ class TestTransactions:
     def test_coroutines_are_refused_too(
         self, alias: str, service: TicketService
     ) -> None:
-        """By the asynchronous door, alone and in a batch, with the same error."""
+        """By the asynchronous door, alone and in a batch, with the same error.
+
+        Mutants: database-consumes-in-a-transaction, batch-returns-exceptions.
+        """
         tickets = [service.issue(CLAIMS) for _ in range(3)]
 
         async def consume(*batch: Ticket) -> list[object]:
@@ -155,7 +164,10 @@ class TestTransactions:
     def test_another_database_does_not_matter(
         self, alias: str, service: TicketService
     ) -> None:
-        """A transaction elsewhere is none of ours."""
+        """A transaction elsewhere is none of ours.
+
+        Mutants: database-minds-other-transactions.
+        """
         other = next((a for a in ALIASES if a != alias), None)
         if other is None:
             pytest.skip("there is only one database")
@@ -164,7 +176,10 @@ class TestTransactions:
             assert service.consume(ticket.value) == ticket
 
     def test_issuing_in_one_is_fine(self, alias: str, service: TicketService) -> None:
-        """The ticket is there when the transaction commits, and not if it does not."""
+        """The ticket is there when the transaction commits, and not if it does not.
+
+        Mutants: database-issues-for-good.
+        """
         with transaction.atomic(using=alias):
             kept = service.issue(CLAIMS)
         with transaction.atomic(using=alias):
@@ -177,7 +192,10 @@ class TestTransactions:
     def test_a_taken_key_leaves_the_transaction_alone(
         self, alias: str, service: TicketService
     ) -> None:
-        """add answers False without an error that would end the transaction."""
+        """add answers False without an error that would end the transaction.
+
+        Mutants: postgresql-raises-when-a-key-is-taken.
+        """
         with transaction.atomic(using=alias):
             assert service.backend.add("key", "first", 9) is True
             assert service.backend.add("key", "second", 9) is False
@@ -189,7 +207,10 @@ class TestInsideATestCase(TestCase):
     """Users' tests run in a transaction of their own, which is no reason to refuse."""
 
     def test_by_the_synchronous_door(self) -> None:
-        """Issue, consume and refuse, as in production."""
+        """Issue, consume and refuse, as in production.
+
+        Mutants: database-minds-the-transaction-of-a-test.
+        """
         service = TicketService(DatabaseBackend())
         ticket = service.issue(CLAIMS)
         assert service.consume(ticket.value) == ticket
@@ -198,7 +219,10 @@ class TestInsideATestCase(TestCase):
         assert StoredTicket.objects.count() == 0
 
     async def test_by_the_asynchronous_door(self) -> None:
-        """Coroutines see the transaction of the test."""
+        """Coroutines see the transaction of the test.
+
+        Mutants: database-minds-the-transaction-of-a-test.
+        """
         service = TicketService(DatabaseBackend())
         ticket = await service.aissue(CLAIMS)
         assert await StoredTicket.objects.acount() == 1
@@ -207,7 +231,10 @@ class TestInsideATestCase(TestCase):
             await service.aconsume(ticket.value)
 
     def test_a_transaction_within_is_still_refused(self) -> None:
-        """An atomic block of the code under test is what it would be in production."""
+        """An atomic block of the code under test is what it would be in production.
+
+        Mutants: database-consumes-in-a-transaction.
+        """
         service = TicketService(DatabaseBackend())
         ticket = service.issue(CLAIMS)
         with pytest.raises(OpenTransaction), transaction.atomic():
@@ -216,7 +243,10 @@ class TestInsideATestCase(TestCase):
 
 class TestClosingInsideATestCase(TestCase):
     def test_leaves_the_transaction_alone(self) -> None:
-        """close, which overriding a setting brings about too, ends no test's data."""
+        """close, which overriding a setting brings about too, ends no test's data.
+
+        Mutants: database-close-ends-a-transaction.
+        """
         with using(DatabaseBackend()) as service:
             service.issue(CLAIMS)
         assert StoredTicket.objects.count() == 1
@@ -268,7 +298,10 @@ class TestStatements:
         offset: int,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """An issuer whose clock is an hour off makes tickets of the right lifetime."""
+        """An issuer whose clock is an hour off makes tickets of the right lifetime.
+
+        Mutants: sqlite-ignores-expiry.
+        """
         now = time.time
         monkeypatch.setattr(time, "time", lambda: now() + offset)
         fresh = service.issue(CLAIMS)
@@ -346,7 +379,10 @@ class TestSweeping:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """The ticket is issued, and the log names the error without its text."""
+        """The ticket is issued, and the log names the error without its text.
+
+        Mutants: database-sweeps-or-fails.
+        """
 
         def broken(*args: object) -> int:
             raise DatabaseError("s3cret")
@@ -361,7 +397,10 @@ class TestSweeping:
     def test_waits_for_the_end_of_a_transaction(
         self, alias: str, service: TicketService, always_sweep: None
     ) -> None:
-        """In a user's transaction nothing is swept: an error there would end it."""
+        """In a user's transaction nothing is swept: an error there would end it.
+
+        Mutants: database-sweeps-in-a-transaction.
+        """
         put_expired(alias, 5)
         with transaction.atomic(using=alias):
             service.issue(CLAIMS)
@@ -424,7 +463,10 @@ def remote(request: pytest.FixtureRequest) -> str:
 @for_real
 class TestRecovery:
     def test_after_the_server_ended_the_connection(self, remote: str) -> None:
-        """At most one call fails, with StorageError; then all is well."""
+        """At most one call fails, with StorageError; then all is well.
+
+        Mutants: database-trusts-its-connection.
+        """
         with using(DatabaseBackend(alias=remote)) as service:
             service.consume(service.issue(CLAIMS).value)
             kill_connection(remote)
@@ -438,7 +480,10 @@ class TestRecovery:
         assert failures <= 1
 
     def test_by_the_asynchronous_door(self, remote: str) -> None:
-        """A realtime server gets over it too, where no request cleans up."""
+        """A realtime server gets over it too, where no request cleans up.
+
+        Mutants: database-trusts-its-connection.
+        """
 
         async def session() -> int:
             await service.aconsume((await service.aissue(CLAIMS)).value)
@@ -458,7 +503,10 @@ class TestRecovery:
     def test_an_idle_connection_is_tried_first(
         self, remote: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """After a long rest not even one call fails."""
+        """After a long rest not even one call fails.
+
+        Mutants: database-trusts-an-idle-connection.
+        """
         with using(DatabaseBackend(alias=remote)) as service:
             ticket = service.issue(CLAIMS)
             kill_connection(remote)
@@ -468,7 +516,10 @@ class TestRecovery:
     def test_a_connection_that_lives_is_kept(
         self, alias: str, service: TicketService, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Trying costs no reconnection; nor does an error that was none of it."""
+        """Trying costs no reconnection; nor does an error that was none of it.
+
+        Mutants: database-reconnects-in-doubt.
+        """
         service.issue(CLAIMS)
         before = connections[alias].connection
         connections[alias].errors_occurred = True
@@ -480,7 +531,10 @@ class TestRecovery:
     def test_a_busy_connection_is_not_tried(
         self, alias: str, service: TicketService, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Without rest and errors no call pays for a trial."""
+        """Without rest and errors no call pays for a trial.
+
+        Mutants: database-tries-its-connection-each-time.
+        """
         service.issue(CLAIMS)
 
         def tried() -> bool:
@@ -492,7 +546,10 @@ class TestRecovery:
     def test_a_transaction_is_not_disturbed(
         self, alias: str, service: TicketService, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """In a transaction the connection is the user's, and is left alone."""
+        """In a transaction the connection is the user's, and is left alone.
+
+        Mutants: database-tries-a-connection-in-a-transaction.
+        """
         monkeypatch.setattr(_connection, "_IDLE", -1)
         with transaction.atomic(using=alias):
             connections[alias].errors_occurred = True
@@ -502,7 +559,10 @@ class TestRecovery:
             assert connections[alias].connection is before
 
     def test_after_close(self, alias: str, service: TicketService) -> None:
-        """close ends the connection, and the next call makes another."""
+        """close ends the connection, and the next call makes another.
+
+        Mutants: database-close-closes-nothing.
+        """
         ticket = service.issue(CLAIMS)
         service.close()
         assert connections[alias].connection is None
@@ -510,7 +570,10 @@ class TestRecovery:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
     def test_after_a_fork(self, alias: str, service: TicketService) -> None:
-        """A child connects anew, and leaves the parent's connection to the parent."""
+        """A child connects anew, and leaves the parent's connection to the parent.
+
+        Mutants: database-shares-a-connection-with-a-child.
+        """
         tickets = [service.issue(CLAIMS) for _ in range(2)]
         parents = connections[alias].connection
 
@@ -529,7 +592,10 @@ class TestRecovery:
     def test_errors_are_storage_errors(
         self, alias: str, service: TicketService
     ) -> None:
-        """What the database raises becomes StorageError, without the key."""
+        """What the database raises becomes StorageError, without the key.
+
+        Mutants: database-knows-outages-of-another-kind.
+        """
         with (
             connections[alias].execute_wrapper(fail),
             pytest.raises(StorageError) as caught,
@@ -561,7 +627,10 @@ def kill_all(alias: str) -> None:
 @for_real
 class TestPostgreSQL:
     def test_the_table_is_unlogged(self) -> None:
-        """After a crash, and on a standby, it is empty: no spent ticket comes back."""
+        """After a crash, and on a standby, it is empty: no spent ticket comes back.
+
+        Mutants: postgresql-logs-tickets.
+        """
         servers.require("postgresql")
         with connections["postgresql"].cursor() as cursor:
             cursor.execute(
@@ -570,7 +639,10 @@ class TestPostgreSQL:
             assert cursor.fetchall() == [("u",)]
 
     def test_a_locked_row_is_being_spent(self) -> None:
-        """A row that someone else has locked is skipped at once, not waited for."""
+        """A row that someone else has locked is skipped at once, not waited for.
+
+        Mutants: postgresql-fails-on-a-locked-row.
+        """
         servers.require("postgresql")
         backend = DatabaseBackend(alias="postgresql")
         backend.add_many([Item("locked", "{}", 9), Item("free", "{}", 9)])
@@ -593,7 +665,10 @@ class TestPostgreSQL:
 @for_real
 class TestMariaDB:
     def test_a_locked_row_fails_in_a_second(self) -> None:
-        """The server's own patience, 50 seconds, is not ours."""
+        """The server's own patience, 50 seconds, is not ours.
+
+        Mutants: mariadb-waits-five-seconds.
+        """
         servers.require("mariadb")
         other = connections["mariadb"].copy()
         with using(DatabaseBackend(alias="mariadb")) as service:
@@ -622,7 +697,10 @@ class TestMySQL:
         monkeypatch.setattr(_connection, "dialect_of", lambda connection: _sql.MYSQL)
 
     def test_a_row_that_another_deleted_is_not_ours(self) -> None:
-        """Between reading a row and deleting it another caller may win."""
+        """Between reading a row and deleting it another caller may win.
+
+        Mutants: mysql-ignores-who-deleted.
+        """
         backend = DatabaseBackend(alias="mariadb")
         backend.add_many([Item("lost", "{}", 9), Item("won", "{}", 9)])
 

@@ -50,8 +50,10 @@ class Storage:
         return [call.upper() for call in calls]
 
 
-def group(storage: Callable[[list[str]], list[Any]]) -> GroupCommit[str, Any]:
-    return GroupCommit(storage, thread_sensitive=False)
+def group(
+    storage: Callable[[list[str]], list[Any]], sensitive: bool = False
+) -> GroupCommit[str, Any]:
+    return GroupCommit(storage, thread_sensitive=sensitive)
 
 
 async def all_of(commit: GroupCommit[str, Any], *calls: str) -> list[Any]:
@@ -79,7 +81,10 @@ async def board(
 
 class TestWhoTravelsTogether:
     def test_a_storm_makes_few_batches(self) -> None:
-        """1,000 concurrent aconsume calls reach the backend at once and in order."""
+        """1,000 concurrent aconsume calls reach the backend at once and in order.
+
+        Mutants: batch-of-one.
+        """
         values = [tickets.new_value() for _ in range(1000)]
         backend = RecordingBackend()
 
@@ -94,7 +99,10 @@ class TestWhoTravelsTogether:
         assert all(isinstance(outcome, InvalidTicket) for outcome in outcomes)
 
     def test_everyone_gets_his_own_ticket(self) -> None:
-        """Of 1,000 tickets in one batch, each goes to the caller who showed it."""
+        """Of 1,000 tickets in one batch, each goes to the caller who showed it.
+
+        Mutants: batch-in-the-wrong-order.
+        """
 
         async def storm() -> None:
             issued = await asyncio.gather(
@@ -109,7 +117,7 @@ class TestWhoTravelsTogether:
             asyncio.run(storm())
 
     def test_a_lone_call_uses_the_plain_method(self) -> None:
-        """A batch of one calls add or pop."""
+        """A batch of one calls add or pop. Mutants: batch-even-of-one-call."""
 
         async def alone() -> None:
             ticket = await service.aissue(CLAIMS)
@@ -121,7 +129,10 @@ class TestWhoTravelsTogether:
         assert [name for name, _ in backend.calls] == ["add", "pop"]
 
     def test_issuing_and_consuming_share_a_batch(self) -> None:
-        """Mixed calls need one trip of each kind, and keep their callers."""
+        """Mixed calls need one trip of each kind, and keep their callers.
+
+        Mutants: batch-departs-at-once.
+        """
 
         async def mixed() -> None:
             first = await service.aissue(CLAIMS)
@@ -142,7 +153,10 @@ class TestWhoTravelsTogether:
             asyncio.run(mixed())
 
     def test_who_comes_during_a_batch_makes_the_next(self) -> None:
-        """Calls gather while a batch is under way, and then go together."""
+        """Calls gather while a batch is under way, and then go together.
+
+        Mutants: batch-of-one.
+        """
 
         async def scene() -> None:
             storage.gate.clear()
@@ -160,7 +174,10 @@ class TestWhoTravelsTogether:
         assert storage.batches == [["a"], ["b", "c", "d"]]
 
     def test_a_batch_has_a_greatest_size(self) -> None:
-        """No batch has more than 1,000 calls; the others follow in order."""
+        """No batch has more than 1,000 calls; the others follow in order.
+
+        Mutants: batch-without-limit.
+        """
         storage = Storage()
         commit = group(storage)
         calls = [f"c{n}" for n in range(2500)]
@@ -171,7 +188,10 @@ class TestWhoTravelsTogether:
         assert [call for batch in storage.batches for call in batch] == calls
 
     def test_outcomes_may_be_exceptions(self) -> None:
-        """An exception among the outcomes is raised for its caller alone."""
+        """An exception among the outcomes is raised for its caller alone.
+
+        Mutants: batch-fails-when-one-call-fails.
+        """
         error = KeyError("b")
         commit = group(lambda calls: [error if c == "b" else c for c in calls])
         outcomes = asyncio.run(all_of(commit, "a", "b", "c"))
@@ -181,7 +201,10 @@ class TestWhoTravelsTogether:
 
 class TestRealRedis:
     def test_a_storm_needs_a_handful_of_connections_and_trips(self) -> None:
-        """Redis sees 1,000 GETDEL on one or two connections, in a few reads."""
+        """Redis sees 1,000 GETDEL on one or two connections, in a few reads.
+
+        Mutants: batch-of-one.
+        """
 
         async def storm() -> None:
             issued = await asyncio.gather(
@@ -211,7 +234,10 @@ class TestRealRedis:
 
 class TestCancelling:
     def test_before_departure_is_not_making_the_call(self) -> None:
-        """A caller that gives up while it waits never reaches the storage."""
+        """A caller that gives up while it waits never reaches the storage.
+
+        Mutants: batch-makes-cancelled-calls.
+        """
 
         async def scene() -> None:
             storage.gate.clear()
@@ -231,7 +257,10 @@ class TestCancelling:
         assert storage.batches == [["a"], ["b", "d"]]
 
     def test_after_departure_disturbs_nobody(self) -> None:
-        """The others of the batch get their outcomes, and the next batch goes."""
+        """The others of the batch get their outcomes, and the next batch goes.
+
+        Mutants: batch-fails-when-one-leaves.
+        """
 
         async def scene() -> None:
             storage.gate.clear()
@@ -252,7 +281,10 @@ class TestCancelling:
         assert storage.batches == [["a", "b", "c"], ["d"]]
 
     def test_everybody_leaves_the_lane_free(self) -> None:
-        """When all who wait are cancelled no batch starts, and the next call works."""
+        """When all who wait are cancelled no batch starts, and the next call works.
+
+        Mutants: batch-departs-empty.
+        """
 
         async def scene() -> None:
             tasks = [asyncio.ensure_future(commit.submit(call)) for call in "ab"]
@@ -268,7 +300,10 @@ class TestCancelling:
         assert storage.batches == [["c"]]
 
     def test_a_cancelled_consume_loses_no_other_ticket(self) -> None:
-        """By the service: of two who consume, one may go away."""
+        """By the service: of two who consume, one may go away.
+
+        Mutants: batch-fails-when-one-leaves.
+        """
 
         async def scene() -> None:
             backend.gate.set()
@@ -296,7 +331,10 @@ class TestCancelling:
 class TestTrouble:
     @pytest.mark.parametrize("sensitive", [False, True])
     def test_a_batch_that_raises_fails_for_all(self, sensitive: bool) -> None:
-        """What the function raises is raised for each caller; then life goes on."""
+        """What the function raises is raised for each caller; then life goes on.
+
+        Mutants: batch-error-looks-like-slowness.
+        """
 
         def commit_once(calls: list[str]) -> list[str]:
             if "bad" in calls:
@@ -315,7 +353,10 @@ class TestTrouble:
         commit.close()
 
     def test_too_many_waiting(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Beyond MAX_WAITING a call fails at once, and those in the queue do not."""
+        """Beyond MAX_WAITING a call fails at once, and those in the queue do not.
+
+        Mutants: batch-queue-without-end.
+        """
         monkeypatch.setattr(batching, "MAX_WAITING", 3)
 
         async def scene() -> None:
@@ -337,7 +378,10 @@ class TestTrouble:
     def test_waiting_too_long_for_a_batch(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A call that is overdue when its turn comes fails and is not made."""
+        """A call that is overdue when its turn comes fails and is not made.
+
+        Mutants: batch-makes-overdue-calls.
+        """
         monkeypatch.setattr(batching, "MAX_WAIT", 0.7)
         monkeypatch.setattr(batching, "MAX_BATCH", 1)
         made: list[str] = []
@@ -365,6 +409,9 @@ class TestTrouble:
         """A storage that hangs fails those aboard, those who wait and those who come.
 
         When it answers at last, calls are taken again.
+
+        Mutants: batch-sets-no-alarm, batch-alarm-forgets-who-waits,
+        batch-takes-calls-while-stuck.
         """
         monkeypatch.setattr(batching, "MAX_WAIT", 0.2)
 
@@ -392,7 +439,10 @@ class TestTrouble:
     def test_a_batch_in_time_sets_off_no_alarm(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The alarm of a batch that came back does not go off later."""
+        """The alarm of a batch that came back does not go off later.
+
+        Mutants: batch-alarm-goes-off-anyway.
+        """
         monkeypatch.setattr(batching, "MAX_WAIT", 0.1)
 
         async def scene() -> None:
@@ -404,10 +454,39 @@ class TestTrouble:
         asyncio.run(scene())
         commit.close()
 
+    @pytest.mark.parametrize("sensitive", [False, True])
+    def test_a_loop_that_is_busy(
+        self, sensitive: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is not the storage that is slow, so nobody fails, aboard or waiting.
+
+        Mutants: batch-alarm-does-not-tick,
+        batch-deadlines-by-the-clock-of-the-loop.
+        """
+        monkeypatch.setattr(batching, "MAX_WAIT", 0.3)
+        monkeypatch.setattr(batching, "MAX_BATCH", 1)
+
+        async def scene() -> None:
+            aboard = await board(commit, "a")
+            await until(storage.entered)
+            waiting = await board(commit, "b", "c")
+            for _ in range(3):
+                time.sleep(0.4)  # noqa: ASYNC251 (a loop that is busy)
+                await asyncio.sleep(0)
+            assert await asyncio.gather(*aboard, *waiting) == ["A", "B", "C"]
+
+        storage = Storage()
+        commit = group(storage, sensitive)
+        asyncio.run(scene())
+        commit.close()
+
     def test_no_thread_to_be_had(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """A batch that cannot start fails its callers, and the next one can start."""
+        """A batch that cannot start fails its callers, and the next one can start.
+
+        Mutants: batch-cannot-start-and-says-nothing.
+        """
         monkeypatch.setattr(batching, "MAX_WAIT", 0.3)
         start, failures = threading.Thread.start, ["can't start new thread"]
 
@@ -428,7 +507,10 @@ class TestTrouble:
         commit.close()
 
     def test_a_batch_that_is_cancelled(self) -> None:
-        """When all tasks of a loop are cancelled, the batch's callers get an error."""
+        """When all tasks of a loop are cancelled, the batch's callers get an error.
+
+        Mutants: batch-cancels-its-callers.
+        """
 
         async def scene() -> None:
             callers = await board(commit, "a", "b")
@@ -459,14 +541,20 @@ async def recovered(commit: GroupCommit[str, Any]) -> None:
 
 class TestLoopsAndThreads:
     def test_loops_take_turns(self) -> None:
-        """One event loop after another works."""
+        """One event loop after another works.
+
+        Mutants: batch-remembers-its-first-loop.
+        """
         commit = group(Storage())
         for turn in "abc":
             assert asyncio.run(all_of(commit, turn)) == [turn.upper()]
         commit.close()
 
     def test_loops_interrupt_each_other(self) -> None:
-        """A loop finds its batch again after another one ran in the same thread."""
+        """A loop finds its batch again after another one ran in the same thread.
+
+        Mutants: batch-remembers-its-first-loop.
+        """
 
         async def begin() -> list[asyncio.Future[Any]]:
             storage.gate.clear()
@@ -487,7 +575,10 @@ class TestLoopsAndThreads:
         commit.close()
 
     def test_loops_work_side_by_side(self) -> None:
-        """Loops of several threads use one instance, each with its own batches."""
+        """Loops of several threads use one instance, each with its own batches.
+
+        Mutants: batch-remembers-its-first-loop.
+        """
         commit = group(Storage())
         barrier = threading.Barrier(4)
 
@@ -505,7 +596,10 @@ class TestLoopsAndThreads:
         commit.close()
 
     def test_a_thread_of_its_own(self) -> None:
-        """Batches that are not thread-sensitive share one thread with a name."""
+        """Batches that are not thread-sensitive share one thread with a name.
+
+        Mutants: batch-gets-a-thread-each.
+        """
         storage = Storage()
         commit = group(storage)
         for _ in range(3):
@@ -516,7 +610,10 @@ class TestLoopsAndThreads:
         commit.close()
 
     def test_close_ends_the_thread_and_the_next_call_starts_another(self) -> None:
-        """close can be called at any time, twice too."""
+        """close can be called at any time, twice too.
+
+        Mutants: batch-close-keeps-the-thread.
+        """
         storage = Storage()
         commit = group(storage)
         commit.close()
@@ -529,7 +626,10 @@ class TestLoopsAndThreads:
         commit.close()
 
     def test_close_lets_a_batch_arrive(self) -> None:
-        """A batch under way is not lost when another thread closes."""
+        """A batch under way is not lost when another thread closes.
+
+        Mutants: batch-close-waits.
+        """
 
         async def scene() -> None:
             storage.gate.clear()
@@ -545,7 +645,10 @@ class TestLoopsAndThreads:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
     def test_a_fork_gets_a_new_thread(self) -> None:
-        """A child goes on with an instance whose thread stayed with the parent."""
+        """A child goes on with an instance whose thread stayed with the parent.
+
+        Mutants: batch-inherits-the-thread-of-the-parent.
+        """
         commit = group(lambda calls: [os.getpid()] * len(calls))
         assert asyncio.run(all_of(commit, "a")) == [os.getpid()]
         pid, outcomes = in_child(
@@ -559,7 +662,10 @@ class TestLoopsAndThreads:
 
 class TestThreadSensitive:
     def test_runs_in_the_thread_of_synchronous_code(self) -> None:
-        """Under async_to_sync, as in a TestCase, that is the thread of the test."""
+        """Under async_to_sync, as in a TestCase, that is the thread of the test.
+
+        Mutants: batch-leaves-djangos-thread.
+        """
         storage = Storage()
         commit: GroupCommit[str, Any] = GroupCommit(storage, thread_sensitive=True)
         assert async_to_sync(all_of)(commit, "a", "b") == ["A", "B"]
@@ -568,7 +674,10 @@ class TestThreadSensitive:
         commit.close()
 
     def test_runs_in_one_thread_for_a_realtime_server(self) -> None:
-        """Without contexts all callers of a loop share asgiref's one thread."""
+        """Without contexts all callers of a loop share asgiref's one thread.
+
+        Mutants: batch-of-one.
+        """
         storage = Storage()
         commit: GroupCommit[str, Any] = GroupCommit(storage, thread_sensitive=True)
 
@@ -581,7 +690,10 @@ class TestThreadSensitive:
         assert storage.batches == [["a", "b"]] * 3
 
     def test_never_mixes_requests(self) -> None:
-        """Each request has a context: its calls batch, in its own thread, alone."""
+        """Each request has a context: its calls batch, in its own thread, alone.
+
+        Mutants: batch-mixes-requests.
+        """
         storage = Storage()
         commit: GroupCommit[str, Any] = GroupCommit(storage, thread_sensitive=True)
 
@@ -598,7 +710,10 @@ class TestThreadSensitive:
         assert len(set(storage.threads)) == 3
 
     def test_forgets_requests(self) -> None:
-        """Nothing is kept of a request whose context is over."""
+        """Nothing is kept of a request whose context is over.
+
+        Mutants: batch-keeps-requests.
+        """
         commit: GroupCommit[str, Any] = GroupCommit(Storage(), thread_sensitive=True)
 
         async def request() -> weakref.ref[ThreadSensitiveContext]:
@@ -614,7 +729,10 @@ class TestThreadSensitive:
         asyncio.run(scene())
 
     def test_a_backend_without_it_batches_across_requests(self) -> None:
-        """What uses no database connection of Django's may mix requests."""
+        """What uses no database connection of Django's may mix requests.
+
+        Mutants: batch-separates-requests-without-need.
+        """
         storage = Storage()
         commit = group(storage)
 

@@ -249,7 +249,10 @@ both_doors = pytest.mark.parametrize("run", [in_threads, in_batches])
 @both_doors
 @pytest.mark.parametrize("make_backend", BACKENDS)
 def test_histories_are_linearizable(make_backend: Any, run: Any) -> None:
-    """Whatever the interleaving, one call at a time could have said the same."""
+    """Whatever the interleaving, one call at a time could have said the same.
+
+    Mutants: redis-gets-then-deletes, memcached-ignores-who-deleted.
+    """
     backend = make_backend()
     recorder = Recorder(backend.storage_errors)
     run(backend, recorder, a_script(seed=1))
@@ -264,7 +267,10 @@ def test_histories_are_linearizable(make_backend: Any, run: Any) -> None:
 
 @both_doors
 def test_histories_of_a_storage_that_dies(run: Any) -> None:
-    """Killed and restarted under load, it may lose tickets, and lets none in twice."""
+    """Killed and restarted under load, it may lose tickets, and lets none in twice.
+
+    Mutants: redis-gets-then-deletes.
+    """
     servers.require("redis")
     node = servers.Node()
     backend = RedisBackend(port=node.port)

@@ -78,7 +78,10 @@ def clients(db: None) -> list[Client]:
 def test_every_request_gets_a_ticket_of_its_own(
     clients: list[Client], page: str
 ) -> None:
-    """Django's page cache stores no page that printed a ticket."""
+    """Django's page cache stores no page that printed a ticket.
+
+    Mutants: page-with-a-ticket-can-be-cached.
+    """
     contents = [client.get(page).content for client in clients * 2]
 
     assert all(b"rt_" in content for content in contents)
@@ -88,7 +91,10 @@ def test_every_request_gets_a_ticket_of_its_own(
 def test_pages_under_the_site_wide_cache_keep_their_tickets_apart(
     clients: list[Client], settings: Any
 ) -> None:
-    """The same holds for Django's cache middleware, even as the outermost."""
+    """The same holds for Django's cache middleware, even as the outermost.
+
+    Mutants: page-with-a-ticket-is-like-any-other.
+    """
     settings.MIDDLEWARE = [
         "django.middleware.cache.UpdateCacheMiddleware",
         *settings.MIDDLEWARE,
@@ -101,7 +107,10 @@ def test_pages_under_the_site_wide_cache_keep_their_tickets_apart(
 
 
 def test_a_page_without_a_ticket_is_cached_as_before(clients: list[Client]) -> None:
-    """A page that prints no ticket comes from the cache, and still works from there."""
+    """A page that prints no ticket comes from the cache, and still works from there.
+
+    Mutants: page-without-a-ticket-cannot-be-cached, page-from-a-cache-is-filled-in.
+    """
     first = clients[0].get("/silent/")
     again = clients[0].get("/silent/")
 

@@ -171,12 +171,18 @@ class Load:
 class TestReplicas:
     @pytest.mark.parametrize("value", [-1, True, 1.0, "1", None], ids=ascii)
     def test_are_waited_for_in_whole_numbers(self, value: Any) -> None:
-        """A wrong number is refused when the backend is made."""
+        """A wrong number is refused when the backend is made.
+
+        Mutants: wait-for-any-number.
+        """
         with pytest.raises(ValueError, match="wait_replicas"):
             RedisBackend(wait_replicas=value)
 
     def test_that_live_confirm(self, pair: tuple[Node, Node]) -> None:
-        """Tickets work by both doors, and issuing waits for nobody."""
+        """Tickets work by both doors, and issuing waits for nobody.
+
+        Mutants: wait-is-not-sent.
+        """
         master, _ = pair
         patient = RedisBackend(port=master.port, wait_replicas=1, socket_timeout=6)
         with using(patient) as service:
@@ -191,8 +197,8 @@ class TestReplicas:
     def test_that_are_frozen_let_nobody_in(self, pair: tuple[Node, Node]) -> None:
         """Consuming fails within its bound, by both doors, and passes with the frost.
 
-        Mutants: the reply to WAIT is not looked at; WAIT is sent when a ticket is
-        issued too; WAIT waits for ever.
+        Mutants: wait-reply-is-ignored, wait-is-sent-for-new-tickets-too,
+        wait-has-no-end.
         """
         master, replica = pair
         with using(RedisBackend(port=master.port, wait_replicas=1)) as service:
@@ -212,7 +218,10 @@ class TestReplicas:
             assert service.consume(last.value) == last
 
     def test_too_few_of_them_let_nobody_in(self, pair: tuple[Node, Node]) -> None:
-        """Two confirmations cannot come from one replica. Mutant: one is enough."""
+        """Two confirmations cannot come from one replica.
+
+        Mutants: wait-is-content-with-one.
+        """
         master, _ = pair
         with using(RedisBackend(port=master.port, wait_replicas=2)) as service:
             ticket = service.issue(CLAIMS)
@@ -222,7 +231,7 @@ class TestReplicas:
     def test_a_server_without_wait_lets_nobody_in(self) -> None:
         """An error in the place of the confirmation is an error.
 
-        Mutant: an error in its place is not.
+        Mutants: wait-error-confirms.
         """
         servers.need("redis")
         node = Node("--rename-command", "WAIT", "")
@@ -240,7 +249,7 @@ class TestReplicas:
         """A limit, documented: a ticket that is spent while the replica is cut off is
         good again when that one is promoted. With wait_replicas it lets in one.
 
-        Mutant: the reply to WAIT is not looked at.
+        Mutants: wait-reply-is-ignored.
         """
         master, replica = pair
         accepted = 0
@@ -293,7 +302,7 @@ class TestSentinel:
         """The master is lost: calls fail within their bound, then go on by themselves.
         The old master comes back, becomes a replica, and is not used.
 
-        Mutant: the master is remembered after a failure.
+        Mutants: sentinel-keeps-a-lost-master.
         """
         old = sentinel.master
         lose, find = {
@@ -319,9 +328,11 @@ class TestSentinel:
 
     def test_nobody_gets_in_twice_over_a_failover(self, sentinel: Sentinel) -> None:
         """With wait_replicas, no ticket that let someone in does so again on the
-        promoted replica. Mutant: the reply to WAIT is not looked at.
+        promoted replica.
 
         While no replica is left nobody gets in; when there is one again, all is well.
+
+        Mutants: wait-reply-is-ignored.
         """
         with using(on_sentinel(sentinel, wait_replicas=1)) as service:
             with Load(service) as load:
@@ -343,7 +354,7 @@ class TestSentinel:
     def test_a_demoted_master_is_left(self, sentinel: Sentinel) -> None:
         """Its READONLY makes the backend ask the Sentinels again.
 
-        Mutant: the master is remembered after a failure.
+        Mutants: sentinel-keeps-a-lost-master.
         """
         with using(on_sentinel(sentinel)) as service:
             ticket = service.issue(CLAIMS)
@@ -357,7 +368,7 @@ class TestSentinel:
         assert calls_of(sentinel.replica, "getdel") == 1
 
     def test_dead_sentinels_are_passed_over(self, shared_sentinel: Sentinel) -> None:
-        """One that answers is enough. Mutant: only the first is asked."""
+        """One that answers is enough. Mutants: nodes-ask-only-the-first."""
         dead = [("127.0.0.1", free_port()) for _ in range(3)]
         backend = on_sentinel(
             shared_sentinel, sentinels=[*dead, shared_sentinel.address]
@@ -371,7 +382,7 @@ class TestSentinel:
     ) -> None:
         """A call gives up after two of them, and the next asks others.
 
-        Mutants: all are waited for; the same are asked first again.
+        Mutants: nodes-wait-for-everyone, nodes-keep-their-order.
         """
         with listening() as a, listening() as b, listening() as c:
             backend = on_sentinel(
@@ -390,7 +401,7 @@ class TestSentinel:
     ) -> None:
         """It names a master that is dead. Another is asked the next time.
 
-        Mutant: whoever answered is asked first again.
+        Mutants: nodes-believe-who-answered.
         """
         port = str(free_port())
         wrong = f"*2\r\n$9\r\n127.0.0.1\r\n${len(port)}\r\n{port}\r\n".encode()
@@ -404,7 +415,10 @@ class TestSentinel:
                 assert service.issue(CLAIMS)
 
     def test_sentinels_are_asked_once(self, shared_sentinel: Sentinel) -> None:
-        """Without a failure, nobody needs them. Mutant: each call asks."""
+        """Without a failure, nobody needs them.
+
+        Mutants: sentinel-is-asked-by-each-call.
+        """
         with using(on_sentinel(shared_sentinel)) as service:
             service.issue(CLAIMS)
             before = _commands(shared_sentinel)
@@ -413,7 +427,10 @@ class TestSentinel:
             assert _commands(shared_sentinel) - before < 50
 
     def test_an_unknown_name_is_an_outage(self, shared_sentinel: Sentinel) -> None:
-        """A Sentinel that watches no such service knows nothing."""
+        """A Sentinel that watches no such service knows nothing.
+
+        Mutants: nodes-take-silence-for-an-answer.
+        """
         backend = RedisSentinelBackend(
             sentinels=[shared_sentinel.address], service_name="nothing"
         )
@@ -421,7 +438,10 @@ class TestSentinel:
             service.issue(CLAIMS)
 
     def test_a_redis_is_no_sentinel(self, shared_sentinel: Sentinel) -> None:
-        """Who points at the master itself sees the reason in the cause."""
+        """Who points at the master itself sees the reason in the cause.
+
+        Mutants: nodes-forget-the-reason.
+        """
         backend = on_sentinel(
             shared_sentinel, sentinels=[shared_sentinel.master.address]
         )
@@ -432,13 +452,17 @@ class TestSentinel:
     def test_sentinels_have_options_of_their_own(
         self, shared_sentinel: Sentinel
     ) -> None:
-        """A password of the Sentinels does not go to Redis. Mutant: it does."""
+        """A password of the Sentinels does not go to Redis.
+
+        Mutants: sentinel-gets-the-options-of-redis, sentinel-options-go-to-redis.
+        """
         backend = on_sentinel(
             shared_sentinel, sentinel_kwargs={"password": "s3cret"}, db=3
         )
         with using(backend) as service, pytest.raises(StorageError) as caught:
             service.issue(CLAIMS)
         assert "AUTH" in _reason(caught.value)
+        assert backend._redises.pool(NOWHERE).connection_kwargs["password"] is None
         with using(on_sentinel(shared_sentinel, db=3)) as service:
             value = service.issue(CLAIMS).value
             with redis.Redis(port=shared_sentinel.named(), db=3) as watcher:
@@ -448,7 +472,7 @@ class TestSentinel:
         """And no more connections are opened to them. redis-py before 8 has no limit of
         its own, and a pool that waits makes room for all at once.
 
-        Mutant: max_connections is not theirs.
+        Mutants: sentinel-connections-without-limit.
         """
         backend = RedisSentinelBackend(**SENTINEL, socket_timeout=3, max_connections=7)
         pool = backend._sentinels.pool(NOWHERE)
@@ -458,7 +482,10 @@ class TestSentinel:
         assert pool.connection_kwargs["retry"].get_retries() == 0
 
     def test_close_leaves_no_connection(self, shared_sentinel: Sentinel) -> None:
-        """Neither at the Sentinel nor at the master. Mutant: only at the master."""
+        """Neither at the Sentinel nor at the master.
+
+        Mutants: sentinel-close-forgets-the-sentinels.
+        """
         master = shared_sentinel.master
         before = [_clients(node) for node in (shared_sentinel, master)]
         with using(on_sentinel(shared_sentinel)) as service:
@@ -506,7 +533,7 @@ class TestCluster:
     def test_a_thousand_at_once(self, cluster: Cluster) -> None:
         """Coroutines whose tickets belong to all masters each get their own.
 
-        Mutant: the replies are returned master by master.
+        Mutants: cluster-answers-master-by-master.
         """
         before = [calls_of(node, "getdel") for node in cluster.masters]
         with using(on_cluster(cluster)) as service:
@@ -516,7 +543,7 @@ class TestCluster:
         assert min(shares) > 400
 
     def test_a_batch_is_one_round_trip_to_each(self, cluster: Cluster) -> None:
-        """Not one for each ticket."""
+        """Not one for each ticket. Mutants: cluster-sends-one-by-one."""
         backend = on_cluster(cluster)
         backend.pop(GOOD)
         items = [Item(new_value(), str(n), 9) for n in range(300)]
@@ -530,7 +557,8 @@ class TestCluster:
     def test_a_slot_that_moves(self, cluster: Cluster) -> None:
         """Its tickets are good before, while and after it moves, and its new ones too.
 
-        Mutants: ASK is an error; MOVED is; ASKING is not sent; the map is kept.
+        Mutants: cluster-takes-ask-for-an-error, cluster-takes-moved-for-an-error,
+        cluster-does-not-say-asking, cluster-keeps-an-old-map.
         """
         slot, other = 5, 16000
         source, target = cluster.owner(slot), cluster.owner(other)
@@ -562,7 +590,7 @@ class TestCluster:
     def test_a_slot_moves_under_load(self, cluster: Cluster) -> None:
         """Nobody gets in twice, and nobody is refused.
 
-        Mutant: what was redirected is asked of the same master again.
+        Mutants: cluster-asks-the-same-again.
         """
         slot = 7
         source, target = cluster.owner(slot), cluster.owner(16000)
@@ -583,7 +611,10 @@ class TestCluster:
         ("error", "kind"), [("ASK", AskError), ("MOVED", MovedError)]
     )
     def test_redirections_in_words(self, error: str, kind: type[AskError]) -> None:
-        """redis-py 5 does not tell them from other errors. Other errors are none."""
+        """redis-py 5 does not tell them from other errors. Other errors are none.
+
+        Mutants: cluster-reads-no-words.
+        """
         found = redis_cluster._redirection(redis.ResponseError(f"{error} 5 10.0.0.1:7"))
         assert type(found) is kind
         assert (found.host, found.port) == ("10.0.0.1", 7)
@@ -591,7 +622,7 @@ class TestCluster:
         assert redis_cluster._redirection(f"{error} 5 10.0.0.1:7".encode()) is None
 
     def test_old_servers_get_a_script(self, cluster: Cluster) -> None:
-        """EVAL goes where its key is. Mutant: to the slot of the script."""
+        """EVAL goes where its key is. Mutants: cluster-hashes-the-script."""
         backend = on_cluster(cluster)
         backend._has_getdel = False
         keys = [new_value() for _ in range(30)]
@@ -606,7 +637,7 @@ class TestCluster:
         """Tickets of its slots fail within their bound, others work meanwhile, and all
         do again afterwards, frozen or dead.
 
-        Mutant: only the startup nodes are asked who the masters are.
+        Mutants: cluster-learns-no-nodes.
         """
         with own_cluster(masters=3) as cluster:
             victim = cluster.owner(100)
@@ -638,7 +669,7 @@ class TestCluster:
         """A replica takes over by itself, and so does the client. The old master comes
         back, and is not used.
 
-        Mutant: the map is remembered after a failure.
+        Mutants: cluster-keeps-its-map-after-a-failure.
         """
         with own_cluster(masters=3, replicas=1) as cluster:
             old = cluster.owner(100)
@@ -663,7 +694,7 @@ class TestCluster:
     def test_replicas_confirm(self) -> None:
         """wait_replicas counts those of the ticket's master, redirected or not.
 
-        Mutant: the reply to WAIT is not looked at.
+        Mutants: wait-reply-is-ignored, cluster-redirected-calls-are-not-confirmed.
         """
         with (
             own_cluster(masters=2, replicas=1) as cluster,
@@ -685,7 +716,7 @@ class TestCluster:
         """Is an outage for its tickets, and the others work. A lone node that does not
         know its own address is found where it answered.
 
-        Mutants: no address is taken for one; such a slot goes to any master.
+        Mutants: cluster-takes-no-address-for-one, cluster-sends-anywhere.
         """
         servers.need("redis-cluster")
         node = Node("--cluster-enabled", "yes", "--cluster-port", str(free_port()),
@@ -704,7 +735,10 @@ class TestCluster:
         node.kill()
 
     def test_a_redis_is_no_cluster(self) -> None:
-        """Who points at a plain Redis sees the reason in the cause."""
+        """Who points at a plain Redis sees the reason in the cause.
+
+        Mutants: nodes-forget-the-reason.
+        """
         servers.need("redis-cluster")
         node = Node()
         backend = RedisClusterBackend(startup_nodes=[node.address])
@@ -714,7 +748,10 @@ class TestCluster:
         node.kill()
 
     def test_a_master_that_answers_with_an_error(self, cluster: Cluster) -> None:
-        """Out of memory, it fails the call, and tickets can still be consumed."""
+        """Out of memory, it fails the call, and tickets can still be consumed.
+
+        Mutants: cluster-error-reply-is-a-reply.
+        """
         backend = on_cluster(cluster)
         key, master = key_in(5), cluster.owner(5)
         backend.add(key, key, 9)
@@ -726,7 +763,7 @@ class TestCluster:
         backend.close()
 
     def test_close_leaves_no_connection(self, cluster: Cluster) -> None:
-        """At no master."""
+        """At no master. Mutants: cluster-close-closes-nothing."""
         before = [_clients(node) for node in cluster.masters]
         with using(on_cluster(cluster)) as service:
             asyncio.run(_rounds(service, 30))
@@ -785,7 +822,7 @@ class TestBoth:
         options: dict[str, Any],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """The first call connects. Mutant: the constructor asks for the masters."""
+        """The first call connects. Mutants: cluster-asks-at-once."""
 
         def refused(*args: object, **kwargs: object) -> None:
             raise AssertionError("opened a socket")
@@ -801,7 +838,7 @@ class TestBoth:
     ) -> None:
         """Of 32 threads that share two connections none fails.
 
-        Mutant: the pools are redis-py's plain ones.
+        Mutants: redis-pool-does-not-wait.
         """
         if kind == "sentinel":
             servers.require("redis-sentinel")

@@ -32,7 +32,10 @@ def service(request: pytest.FixtureRequest, settings: Any) -> Iterator[TicketSer
 
 @pytest.mark.django_db(transaction=True)
 def test_consuming_in_a_transaction_is_refused(service: TicketService) -> None:
-    """The ticket is left alone, and can be consumed after the transaction."""
+    """The ticket is left alone, and can be consumed after the transaction.
+
+    Mutants: database-consumes-in-a-transaction, cache-consumes-in-a-transaction.
+    """
     ticket = service.issue(CLAIMS)
 
     with pytest.raises(OpenTransaction, match="rollback"), transaction.atomic():
@@ -45,7 +48,10 @@ def test_consuming_in_a_transaction_is_refused(service: TicketService) -> None:
 
 @pytest.mark.django_db
 def test_the_transaction_of_a_test_case_is_none(service: TicketService) -> None:
-    """In a TestCase, and its like in pytest, tickets are consumed as everywhere."""
+    """In a TestCase, and its like in pytest, tickets are consumed as everywhere.
+
+    Mutants: database-minds-the-transaction-of-a-test.
+    """
     ticket = service.issue(CLAIMS)
 
     assert service.consume(ticket.value) == ticket
@@ -53,7 +59,10 @@ def test_the_transaction_of_a_test_case_is_none(service: TicketService) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_issuing_in_a_transaction_takes_effect_with_it(service: TicketService) -> None:
-    """A ticket exists once the transaction is committed, and never after a rollback."""
+    """A ticket exists once the transaction is committed, and never after a rollback.
+
+    Mutants: database-issues-for-good.
+    """
     with transaction.atomic():
         kept = service.issue(CLAIMS)
     with transaction.atomic():
