@@ -15,7 +15,7 @@ SERVER ?=
 # Where every server is required, so is MariaDB's driver, which is compiled, and every
 # line of the package.
 ifeq ($(REALTIME_TICKET_REQUIRE_SERVERS),1)
-GROUPS = test mysql bench
+GROUPS = test mysql
 PYTEST = $(BIN)/coverage run -m pytest
 REPORT = $(BIN)/coverage combine -q && $(BIN)/coverage report
 else

@@ -686,6 +686,28 @@ class TestMariaDB:
                 other.close()
             assert service.consume(ticket.value) == ticket
 
+    def test_a_locked_table_fails_in_a_second(self) -> None:
+        """The server's own patience is a day. Mutants: mariadb-waits-for-tables."""
+        servers.require("mariadb")
+        other = connections["mariadb"].copy()
+        with using(DatabaseBackend(alias="mariadb")) as service:
+            ticket = service.issue(CLAIMS)
+            calls = [
+                lambda: service.issue(CLAIMS),
+                lambda: service.consume(ticket.value),
+            ]
+            try:
+                with other.cursor() as cursor:
+                    cursor.execute("LOCK TABLES realtime_ticket WRITE")
+                    for call in calls:
+                        started = time.monotonic()
+                        with pytest.raises(StorageError):
+                            call()
+                        assert time.monotonic() - started < 2.5
+            finally:
+                other.close()
+            assert service.consume(ticket.value) == ticket
+
 
 @for_real
 class TestMySQL:

@@ -522,7 +522,7 @@ def test_bounds_are_those_of_the_code() -> None:
     text = _read("async-and-threads.md")
     assert f"| `MAX_BATCH` | {batching.MAX_BATCH:,} calls |" in text
     assert f"| `MAX_WAITING` | {batching.MAX_WAITING:,} calls in a lane |" in text
-    assert f"| `MAX_WAIT` | {batching.MAX_WAIT:g} seconds until" in text
+    assert f"| `MAX_WAIT` | {batching.MAX_WAIT:g} seconds that" in text
 
 
 def test_statuses_are_those_of_the_endpoint() -> None:

@@ -55,16 +55,21 @@ SQLITE: Final = Dialect(
     f" WHERE expires_at <= {_SQLITE_NOW}) LIMIT %s)",
 )
 
-# MariaDB's DELETE cannot skip locked rows. It waits for them at most a second here; the
-# server's own default is 50. Adding no interval keeps it off the index on expires_at:
-# one batch in that order and one in the order of keys can deadlock. For the same reason
-# expired rows are found first, without locks, and then deleted by their keys.
+_MARIADB_WAITS: Final = (
+    "SET STATEMENT innodb_lock_wait_timeout=1, lock_wait_timeout=1 FOR"
+)
+"""For a row, and for the table. The server's own defaults are 50 seconds and a day."""
+
+# MariaDB's DELETE cannot skip locked rows, so it waits for them. Adding no interval
+# keeps it off the index on expires_at: one batch in that order and one in the order of
+# keys can deadlock. For the same reason expired rows are found first, without locks,
+# and then deleted by their keys.
 MARIADB: Final = Dialect(
     row="(%s, %s, UTC_TIMESTAMP(6) + INTERVAL %s SECOND)",
-    add="INSERT IGNORE INTO realtime_ticket (ticket_key, data, expires_at) VALUES {}"
-    " RETURNING ticket_key",
-    pop="SET STATEMENT innodb_lock_wait_timeout=1 FOR"
-    " DELETE FROM realtime_ticket WHERE ticket_key IN ({})"
+    add=f"{_MARIADB_WAITS} INSERT IGNORE INTO realtime_ticket"
+    " (ticket_key, data, expires_at) VALUES {} RETURNING ticket_key",
+    pop=f"{_MARIADB_WAITS} DELETE FROM realtime_ticket"
+    " WHERE ticket_key IN ({})"
     " AND expires_at + INTERVAL 0 SECOND > UTC_TIMESTAMP(6)"
     " RETURNING ticket_key, data",
     expired="SELECT ticket_key FROM realtime_ticket"

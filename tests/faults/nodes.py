@@ -6,12 +6,16 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from tests import servers
 from tests.servers import free_port
+
+STOPPED = {"T"}
+DEAD = {"Z"}
+"""It only waits to be buried."""
 
 
 class ServerNode:
@@ -33,12 +37,14 @@ class ServerNode:
         for process in processes:
             os.kill(process, signal.SIGKILL)
         self.process.wait()
-        servers.until(lambda: not any(map(is_alive, processes)))
+        servers.until(lambda: states_of(processes) <= DEAD)
 
     def freeze(self) -> None:
         """Let it keep its connections and answer nothing."""
         for process in self._processes():
             os.kill(process, signal.SIGSTOP)
+        # On a busy machine a thread may answer once more before it stops.
+        servers.until(lambda: states_of(self._processes()) <= STOPPED | DEAD)
 
     def thaw(self) -> None:
         for process in self._processes():
@@ -51,13 +57,14 @@ class ServerNode:
         yield from map(int, children.read_text().split())
 
 
-def is_alive(process: int) -> bool:
-    """Tell whether there is such a process, and it is not just waiting to be buried."""
-    try:
-        status = Path(f"/proc/{process}/stat").read_text()
-    except FileNotFoundError:
-        return False
-    return status.rpartition(") ")[2][0] != "Z"
+def states_of(processes: Iterable[int]) -> set[str]:
+    """Return the states of all threads of these processes, as in proc(5)."""
+    states = set()
+    for process in processes:
+        for thread in Path("/proc").glob(f"{process}/task/*/stat"):
+            with suppress(OSError):  # gone in between
+                states.add(thread.read_text().rpartition(") ")[2][0])
+    return states
 
 
 class MemcachedNode(ServerNode):
