@@ -1,8 +1,6 @@
 # make demo                  see it work: Django, a realtime server, and a chat page
 # make demo SERVER=tornado   the same with one of the servers in examples/
 # make test                  run the tests, with every server that is installed
-# make bench                 measure everything anew, and write it into the docs
-# make bench-quick           rough figures within a minute
 # make faults                break these servers in every way, and see what comes of it
 # make mutants               break the package in small ways, and see that tests notice
 
@@ -24,7 +22,7 @@ PYTEST = $(BIN)/python -m pytest -rs
 REPORT = true
 endif
 
-.PHONY: demo demo-once test faults mutants bench bench-quick lint docs clean
+.PHONY: demo demo-once test faults mutants lint docs clean
 
 demo: $(VENV)/.demo
 	@$(if $(SERVER),$(BIN)/python -m examples.install $(SERVER))
@@ -53,13 +51,6 @@ lint: $(VENV)/.lint
 
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -n -W -q docs docs/_build/html
-
-bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks --write
-	$(BIN)/python -m benchmarks.capacity
-
-bench-quick: $(VENV)/.bench
-	$(BIN)/python -m benchmarks --effort quick
 
 clean:
 	rm -rf $(VENV) docs/_build node_modules examples/*/node_modules
@@ -91,8 +82,4 @@ $(VENV)/.lint: $(VENV)/.test
 
 $(VENV)/.docs: $(VENV)/.test
 	$(BIN)/pip install -q --group docs
-	@touch $@
-
-$(VENV)/.bench: $(VENV)/.test
-	$(BIN)/pip install -q --group bench
 	@touch $@
