@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
 
 from tests import servers
 from tests.faults.figures import Figure
@@ -60,3 +63,5 @@ def given(
         given.mend()
         yield given
         given.mend()
+        # Connections in the thread that coroutines share, which the test has spoiled.
+        asyncio.run(sync_to_async(connections.close_all)())
