@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import threading
@@ -26,6 +27,7 @@ from tests.helpers import (
     NOWHERE,
     WAIT,
     eventually,
+    in_child,
     real_redis,
     silent_server,
     using,
@@ -494,6 +496,21 @@ class TestClose:
         backend.close()
         assert eventually(lambda: len(watcher.client_list()) == before)
         assert backend.pop("a") is None
+        backend.close()
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+    def test_of_a_child_leaves_its_parent_alone(self, watcher: redis.Redis) -> None:
+        """The connections of the parent, and the lock of their pool, are not its own.
+
+        Mutants: redis-child-closes-for-its-parent.
+        """
+        backend = a_backend()
+        backend.add("a", "A", 9)
+        before = len(watcher.client_list())
+        with backend._pool.pool.mutex:  # as a thread of the parent may hold it
+            assert in_child(backend.close) is None
+        assert len(watcher.client_list()) == before
+        assert backend.pop("a") == "A"
         backend.close()
 
     def test_ends_with_the_service(self, watcher: redis.Redis) -> None:
