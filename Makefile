@@ -1,6 +1,8 @@
 # make demo                  see it work: Django, a realtime server, and a chat page
 # make demo SERVER=tornado   the same with one of the servers in examples/
 # make test                  run the tests, with every server that is installed
+# make bench                 measure everything anew, and write it into the docs
+# make bench-quick           rough figures within a minute
 # make faults                break these servers in every way, and see what comes of it
 # make mutants               break the package in small ways, and see that tests notice
 
@@ -13,7 +15,7 @@ SERVER ?=
 # Where every server is required, so is MariaDB's driver, which is compiled, and every
 # line of the package.
 ifeq ($(REALTIME_TICKET_REQUIRE_SERVERS),1)
-GROUPS = test mysql
+GROUPS = test mysql bench
 PYTEST = $(BIN)/coverage run -m pytest
 REPORT = $(BIN)/coverage combine -q && $(BIN)/coverage report
 else
@@ -22,7 +24,7 @@ PYTEST = $(BIN)/python -m pytest -rs
 REPORT = true
 endif
 
-.PHONY: demo demo-once test faults mutants lint docs clean
+.PHONY: demo demo-once test faults mutants bench bench-quick lint docs clean
 
 demo: $(VENV)/.demo
 	@$(if $(SERVER),$(BIN)/python -m examples.install $(SERVER))
@@ -51,6 +53,13 @@ lint: $(VENV)/.lint
 
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -n -W -q docs docs/_build/html
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks --write
+	$(BIN)/python -m benchmarks.capacity
+
+bench-quick: $(VENV)/.bench
+	$(BIN)/python -m benchmarks --effort quick
 
 clean:
 	rm -rf $(VENV) docs/_build node_modules examples/*/node_modules
@@ -82,4 +91,8 @@ $(VENV)/.lint: $(VENV)/.test
 
 $(VENV)/.docs: $(VENV)/.test
 	$(BIN)/pip install -q --group docs
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	$(BIN)/pip install -q --group bench
 	@touch $@

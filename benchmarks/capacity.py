@@ -1,0 +1,210 @@
+"""Say what was measured in tickets per second, and what that means in a storm.
+
+``python -m benchmarks.capacity`` reads docs/benchmarks.json, and writes the tables and
+the plots of docs/capacity.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from .reconnect import LONGEST, Client, Cluster, Storm, simulate
+from .report import DOCS, FIGURES
+
+PAGE: Final = DOCS / "capacity.md"
+IMAGES: Final = DOCS / "images"
+
+CLIENTS: Final = 1_000_000
+WORKERS: Final = 16
+"""Django workers in the storms of the page; there are as many realtime processes as
+their tickets need."""
+
+STORMS: Final = (
+    (10_000, 10), (10_000, 60), (100_000, 60), (1_000_000, 60), (1_000_000, 300)
+)  # fmt: skip
+"""Clients, and the seconds in which they shall be back."""
+
+_BLOCK = re.compile(
+    r"(<!-- (\w+): written by benchmarks.capacity -->\n).*?(<!-- end)", re.S
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Tickets per second that each part of a cluster carries, as measured."""
+
+    worker: float
+    asgi_worker: float
+    process: float
+    redis: float
+    redis_per_call: float
+    postgresql: float
+
+    @classmethod
+    def of(cls, figures: Mapping[str, Any]) -> Rates:
+        """Take them from what the benchmarks have written."""
+        rows = {row["number"]: row["findings"] for row in figures["rows"]}
+
+        def find(row: int, measure: str, work: str) -> dict[str, float]:
+            """Return the first finding of this measure whose work matches a pattern."""
+            return next(
+                finding
+                for finding in rows[row]
+                if finding["measure"] == measure and re.search(work, finding["work"])
+            )
+
+        redis = find(7, "time", "processor of Redis")
+        return cls(
+            worker=1 / find(5, "time", "gunicorn")["ours"],
+            asgi_worker=1 / find(5, "time", "uvicorn")["ours"],
+            process=1 / find(6, "time", "who is there")["ours"],
+            redis=1 / redis["ours"],
+            redis_per_call=1 / redis["theirs"],
+            postgresql=find(3, "rate", "postgresql.* in flight")["ours"],
+        )
+
+    @property
+    def processes(self) -> int:
+        """Return how many realtime processes keep up with the Django workers."""
+        return math.ceil(WORKERS * self.worker / self.process)
+
+    @property
+    def cluster(self) -> Cluster:
+        """Return the cluster of the page, with a second's work before Django."""
+        tickets = WORKERS * self.worker
+        return Cluster(
+            tickets=tickets,
+            handshakes=self.processes * self.process,
+            backlog=tickets,
+        )
+
+
+def scenarios(cluster: Cluster) -> dict[str, tuple[Client, Cluster]]:
+    """Return the storms of the page, by what is special about each."""
+    slower = cluster.tickets / 2
+    half = replace(cluster, handshakes=slower)
+    unbounded = replace(cluster, backlog=math.inf)
+    shortest = CLIENTS / cluster.tickets
+    return {
+        "a queue of one second before Django": (Client(), cluster),
+        "a queue without a bound": (Client(), unbounded),
+        "the realtime processes half as fast as Django": (Client(), half),
+        "the same, and tickets limited to their rate": (
+            Client(),
+            replace(half, tickets=slower, backlog=slower),
+        ),
+        "`maxDelay` of 2 minutes": (Client(max_delay=120), cluster),
+        "`maxDelay` of 5 seconds": (Client(max_delay=5), cluster),
+        "`minDelay` as long as a storm takes, and no bound": (
+            Client(min_delay=shortest, max_delay=2 * shortest),
+            unbounded,
+        ),
+    }
+
+
+def blocks(rates: Rates) -> dict[str, str]:
+    """Return the parts of the page that hold figures, by their names."""
+    return {
+        "carries": _carries(rates),
+        "needs": _needs(rates),
+        "storms": _storms(rates),
+    }
+
+
+def page(text: str, rates: Rates) -> str:
+    """Return the page with all figures made anew."""
+    made = blocks(rates)
+    return _BLOCK.sub(lambda found: found[1] + made[found[2]] + found[3], text)
+
+
+def _carries(rates: Rates) -> str:
+    issued, let_in = "tickets issued", "tickets, issued and consumed"
+    lines = [
+        ("Django worker, WSGI (gunicorn)", rates.worker, issued),
+        ("Django worker, ASGI (uvicorn)", rates.asgi_worker, issued),
+        ("realtime process (uvicorn)", rates.process, "handshakes"),
+        ("Redis, asked in batches", rates.redis, let_in),
+        ("Redis, asked for one ticket at a time", rates.redis_per_call, let_in),
+        ("PostgreSQL, asked in batches by one process", rates.postgresql, let_in),
+    ]
+    return _table(
+        ("one of these", "carries, each second"),
+        [(name, f"{_round(rate)} {what}") for name, rate, what in lines],
+    )
+
+
+def _needs(rates: Rates) -> str:
+    def line(clients: int, seconds: int) -> tuple[str, ...]:
+        rate = clients / seconds
+        return (
+            f"{clients:,}",
+            f"{seconds} s",
+            f"{math.ceil(rate / rates.worker):,}",
+            f"{math.ceil(rate / rates.process):,}",
+            f"{rate / rates.redis:.1%}",
+        )
+
+    return _table(
+        ("clients", "within", "Django workers", "realtime processes", "of one Redis"),
+        [line(clients, seconds) for clients, seconds in STORMS],
+    )
+
+
+def _storms(rates: Rates) -> str:
+    lines = []
+    for name, (client, cluster) in scenarios(rates.cluster).items():
+        outcome = simulate(CLIENTS, client, cluster)
+        lines.append(
+            (
+                name,
+                _when(outcome, 0.5),
+                _when(outcome, 0.999),
+                f"{outcome.requests:.1f}",
+            )
+        )
+    about = (
+        f"{CLIENTS:,} clients, {WORKERS} Django workers, {rates.processes} realtime "
+        f"processes; all requests of the clients, one after another, would take "
+        f"{CLIENTS / rates.cluster.tickets:.0f} s.\n"
+    )
+    head = ("", "half are back after", "99.9 % after", "requests to Django for each")
+    return about + _table(head, lines)
+
+
+def _when(outcome: Storm, share: float) -> str:
+    seconds = outcome.seconds(share)
+    return f"{seconds:.0f} s" if seconds < LONGEST else "never"
+
+
+def _round(rate: float) -> str:
+    """Return a rate with two digits that mean something."""
+    digits = 1 - math.floor(math.log10(rate))
+    return f"{round(rate, digits):,.0f}"
+
+
+def _table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows) + "\n"
+
+
+def measured() -> Rates:
+    """Return the rates that docs/benchmarks.json says."""
+    return Rates.of(json.loads(FIGURES.read_text()))
+
+
+def main() -> None:
+    from . import capacity_plots  # which needs matplotlib
+
+    rates = measured()
+    PAGE.write_text(page(PAGE.read_text(), rates))
+    capacity_plots.draw(rates.cluster, IMAGES)
+
+
+if __name__ == "__main__":
+    main()
