@@ -26,7 +26,9 @@ def main() -> None:
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
     django.setup()
-    about = machine.describe() | {"effort": arguments.effort}
+    about = {"effort": arguments.effort}
+    if arguments.write:
+        about = machine.describe() | about  # before it is busy with us
     effort = EFFORTS[arguments.effort]
     rows = [measure(number, effort) for number in arguments.only]
     if arguments.write:
