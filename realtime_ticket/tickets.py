@@ -150,7 +150,7 @@ def encode(
     }
     if audience:
         fields["aud"] = audience
-    fields |= {name: claim for name, claim in claims.items() if name not in fields}
+    fields |= claims
     try:
         fields["id"] = _portable(claims["id"])
         data = _JSON_ENCODER.encode(fields)
