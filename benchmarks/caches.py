@@ -41,7 +41,9 @@ def run(effort: Effort) -> list[Finding]:
 
 def memcached(effort: Effort) -> Finding:
     service = TicketService(MemcachedBackend(servers=[SERVER]))
-    client = Client(SERVER, no_delay=True, default_noreply=False)
+    client = Client(
+        SERVER, no_delay=True, default_noreply=False, timeout=1, connect_timeout=1
+    )
     bare = calls("pymemcache", lambda: by_pymemcache(client))
     return side_by_side("MemcachedBackend", service, bare, effort)
 

@@ -30,7 +30,7 @@ def run(effort: Effort) -> list[Finding]:
         findings += one_by_one(vendor, service, effort)
         findings += many_at_once(vendor, service, effort)
         service.close()
-    return findings
+    return findings + prepared(effort)
 
 
 def one_by_one(vendor: str, service: TicketService, effort: Effort) -> list[Finding]:
@@ -48,6 +48,27 @@ def one_by_one(vendor: str, service: TicketService, effort: Effort) -> list[Find
         result.ratio(vendor, DRIVERS[vendor], "time", Target(at_most=1.5)),
         result.ratio(vendor, "Django's ORM", "time", Target(at_most=1)),
         result.ratio(vendor, "DatabaseCache", "time", Target(at_most=1)),
+    ]
+
+
+def prepared(effort: Effort) -> list[Finding]:
+    """Let PostgreSQL keep our statements' plans. psycopg does, but not under Django."""
+    service = TicketService(DatabaseBackend(alias="postgresql-prepared"))
+    other = TicketService(DatabaseBackend(alias="postgresql"))
+    result = compare(
+        [
+            calls("realtime_ticket", lambda: ours.pair(service)),
+            calls("not prepared", lambda: ours.pair(other)),
+            calls("psycopg", by_driver("postgresql", "few")),
+        ],
+        effort,
+    )
+    service.close()
+    other.close()
+    work = "postgresql, prepared"
+    return [
+        result.ratio(work, "psycopg", "time", Target(at_most=1.5)),
+        result.ratio(work, "not prepared", "time"),
     ]
 
 

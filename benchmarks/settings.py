@@ -38,6 +38,11 @@ DATABASES: dict[str, dict[str, Any]] = {
     "sqlite": _SQLITE | {"NAME": servers.DIRECTORY / "few.sqlite3"},
     "sqlite-many": _SQLITE | {"NAME": servers.DIRECTORY / "many.sqlite3"},
     "postgresql": _POSTGRESQL | {"NAME": "few"},
+    "postgresql-prepared": _POSTGRESQL
+    | {
+        "NAME": "few",
+        "OPTIONS": {"server_side_binding": True, "prepare_threshold": 5},
+    },
     "postgresql-many": _POSTGRESQL | {"NAME": "many"},
     "mariadb": _MARIADB | {"NAME": "few"},
     "mariadb-many": _MARIADB | {"NAME": "many"},

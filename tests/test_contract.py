@@ -183,6 +183,29 @@ class TestPostgreSQL(NeedsServer, NeedsDatabase):
     nowhere = {"HOST": NOWHERE}
 
 
+class TestPreparedPostgreSQL(TestPostgreSQL):
+    """With statements that the server keeps the plans of."""
+
+    @pytest.fixture(autouse=True)
+    def _prepared(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        options = {"server_side_binding": True, "prepare_threshold": 5}
+        monkeypatch.setitem(connections.settings[self.database], "OPTIONS", options)
+        connections[self.database].close()
+        yield
+        connections[self.database].close()
+
+    def test_plans_are_kept(self) -> None:
+        """Those of both statements, from the fifth time on."""
+        backend = self.make_backend()
+        for number in range(6):
+            assert backend.add(f"key-{number}", "text", 9) is True
+            assert backend.pop(f"key-{number}") == "text"
+        with connections[self.database].cursor() as cursor:
+            cursor.execute("SELECT statement FROM pg_prepared_statements ORDER BY 1")
+            verbs = [statement.split()[0] for (statement,) in cursor.fetchall()]
+        assert verbs[:2] == ["DELETE", "INSERT"]
+
+
 @pytest.mark.django_db(transaction=True, databases=["mariadb"])
 class TestMariaDB(NeedsServer, NeedsDatabase):
     server = database = "mariadb"
