@@ -168,12 +168,12 @@ def decode(data: str, *, value: str, audience: str) -> Ticket:
     is another audience's: someone else wrote it.
     """
     # A storage that was tampered with can hand out bytes as well: SQLite does.
-    is_text = isinstance(data, str) and data.isascii()
+    is_text = isinstance(data, str) and data.isascii() and len(data) <= MAX_DATA
     try:
         claims = _JSON_DECODER.decode(data) if is_text else None
     except (ValueError, RecursionError):
         claims = None
-    if not isinstance(claims, dict) or len(data) > MAX_DATA:
+    if not isinstance(claims, dict):
         raise InvalidTicket("mismatch")
     issued_at, expires_at = claims.pop("iat", None), claims.pop("exp", None)
     if (

@@ -687,7 +687,10 @@ class TestMariaDB:
             assert service.consume(ticket.value) == ticket
 
     def test_a_locked_table_fails_in_a_second(self) -> None:
-        """The server's own patience is a day. Mutants: mariadb-waits-for-tables."""
+        """The server's own patience is a day.
+
+        Mutants: mariadb-waits-for-tables, mariadb-waits-to-clear.
+        """
         servers.require("mariadb")
         other = connections["mariadb"].copy()
         with using(DatabaseBackend(alias="mariadb")) as service:
@@ -704,6 +707,10 @@ class TestMariaDB:
                         with pytest.raises(StorageError):
                             call()
                         assert time.monotonic() - started < 2.5
+                    started = time.monotonic()
+                    with pytest.raises(DatabaseError):
+                        service.backend.clear_expired()
+                    assert time.monotonic() - started < 2.5
             finally:
                 other.close()
             assert service.consume(ticket.value) == ticket

@@ -59,6 +59,11 @@ _MARIADB_WAITS: Final = (
     "SET STATEMENT innodb_lock_wait_timeout=1, lock_wait_timeout=1 FOR"
 )
 """For a row, and for the table. The server's own defaults are 50 seconds and a day."""
+_EXPIRED: Final = (
+    "SELECT ticket_key FROM realtime_ticket WHERE expires_at <= UTC_TIMESTAMP(6)"
+    " LIMIT %s"
+)
+_CLEAR: Final = "DELETE FROM realtime_ticket WHERE ticket_key IN ({})"
 
 # MariaDB's DELETE cannot skip locked rows, so it waits for them. Adding no interval
 # keeps it off the index on expires_at: one batch in that order and one in the order of
@@ -72,9 +77,8 @@ MARIADB: Final = Dialect(
     " WHERE ticket_key IN ({})"
     " AND expires_at + INTERVAL 0 SECOND > UTC_TIMESTAMP(6)"
     " RETURNING ticket_key, data",
-    expired="SELECT ticket_key FROM realtime_ticket"
-    " WHERE expires_at <= UTC_TIMESTAMP(6) LIMIT %s",
-    clear="DELETE FROM realtime_ticket WHERE ticket_key IN ({})",
+    expired=f"{_MARIADB_WAITS} {_EXPIRED}",
+    clear=f"{_MARIADB_WAITS} {_CLEAR}",
 )
 
 # MySQL has no RETURNING. Its pop only reads; the backend then deletes row by row, and
@@ -85,8 +89,8 @@ MYSQL: Final = Dialect(
     add="INSERT IGNORE INTO realtime_ticket (ticket_key, data, expires_at) VALUES {}",
     pop="SELECT ticket_key, data FROM realtime_ticket WHERE ticket_key IN ({})"
     " AND expires_at > UTC_TIMESTAMP(6)",
-    expired=MARIADB.expired,
-    clear=MARIADB.clear,
+    expired=_EXPIRED,
+    clear=_CLEAR,
     returns_rows=False,
 )
 MYSQL_REMOVE: Final = "DELETE FROM realtime_ticket WHERE ticket_key = %s"
