@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -231,33 +232,37 @@ def test_processes(opened: Open, mode: str, record: Any) -> None:
     Mutants: database-reads-and-then-deletes.
     """
     race = Race()
+    # Not a Pool: it forks beside threads of its own, and may then wait for ever.
+    context = multiprocessing.get_context("fork")
+    gate = context.Barrier(PROCESSES)
+    pipes = [context.Pipe(duplex=False) for _ in range(PROCESSES)]
     with using(opened(mode, **PATIENT)) as service:
         tickets = [service.issue(CLAIMS, expire=60) for _ in range(TICKETS)]
         service.close()
         with warnings.catch_warnings():
             # Python 3.12 and newer warn of a fork beside threads. Ours are at rest.
             warnings.simplefilter("ignore", DeprecationWarning)
-            context = multiprocessing.get_context("fork")
-            pool, manager = context.Pool(PROCESSES), context.Manager()
-        with pool, manager:
-            gate = manager.Barrier(PROCESSES)
-            shares = [
-                pool.apply_async(run_race, (service.backend, tickets, gate))
-                for _ in range(PROCESSES)
-            ]
-            for share in shares:
-                race.add(share.get(60))
+            for _, result in pipes:
+                arguments = (result, service.backend, tickets, gate)
+                context.Process(target=run_race, args=arguments, daemon=True).start()
+        for results, _ in pipes:
+            assert results.poll(60), "a process is stuck"
+            share = results.recv()
+            assert isinstance(share, Race), share
+            race.add(share)
     assert len(race.accepted) == TICKETS * (1 + PROCESSES)
     record(f"{PROCESSES} processes, {mode}", "SQLite", race, bound=PATIENT["timeout"])
 
 
-def run_race(backend: DatabaseBackend, tickets: list[Ticket], gate: Any) -> Race:
+def run_race(
+    result: Connection, backend: DatabaseBackend, tickets: list[Ticket], gate: Any
+) -> None:
     try:
         with using(backend) as service:
-            return Race().run(service, tickets, gate)
-    except BaseException:
+            result.send(Race().run(service, tickets, gate))
+    except BaseException as exc:
         gate.abort()  # nobody shall wait for this one
-        raise
+        result.send(exc)
 
 
 @every_mode

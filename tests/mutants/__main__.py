@@ -35,12 +35,14 @@ def main(words: Sequence[str], root: Path = ROOT) -> int:
     with ThreadPoolExecutor(options.jobs) as pool:
         # The failure of a test that fails anyway would prove nothing.
         concerned = {test for name in names for test in tests[name]}
-        if wrong := list(chain(*pool.map(failing, by_file(concerned), repeat(root)))):
-            say("These tests do not pass where nothing is broken:", *wrong)
-            return 1
+        found = pool.map(failing, by_file(concerned), repeat(root))
+        wrong: Outcomes = dict(chain.from_iterable(ends.items() for ends in found))
+        if wrong:
+            say("Where nothing is broken, these do not pass:", *listed(wrong, bool))
         tried = [
             pool.submit(is_caught, name, mutants[name], tests[name], root)
             for name in names
+            if wrong.keys().isdisjoint(tests[name])
         ]
     count = sum(future.result() for future in tried)
     say(f"{count} of {len(names)} mutants are caught.")
@@ -53,10 +55,10 @@ def by_file(tests: Iterable[str]) -> list[list[str]]:
     return [list(group) for _, group in groups]
 
 
-def failing(tests: Collection[str], root: Path) -> list[str]:
+def failing(tests: Collection[str], root: Path) -> Outcomes:
     """Return those of the tests that do not pass where nothing is broken."""
-    outcomes = trial(tests, root)
-    return listed(outcomes, lambda ends: ends - {"skipped"} != {"passed"})
+    outcomes = trial(tests, root).items()
+    return {test: ends for test, ends in outcomes if ends - {"skipped"} != {"passed"}}
 
 
 def is_caught(name: str, mutant: Mutant, tests: Collection[str], root: Path) -> bool:
