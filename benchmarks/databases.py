@@ -74,7 +74,7 @@ def prepared(effort: Effort) -> list[Finding]:
 
 def many_at_once(vendor: str, service: TicketService, effort: Effort) -> list[Finding]:
     workers = min(1000, effort.most)
-    effort = replace(effort, rounds=min(5, effort.rounds))  # each takes seconds
+    effort = replace(effort, rounds=min(3, effort.rounds))  # each takes seconds
     with asyncio.Runner() as runner:
         result = compare(
             [

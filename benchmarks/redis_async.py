@@ -48,7 +48,7 @@ def at_once(workers: int, effort: Effort, runner: asyncio.Runner) -> list[Findin
         contender(name, client, workers, runner) for name, client in CLIENTS.items()
     ]
     if workers >= 1000:  # and each of them takes seconds
-        effort = replace(effort, rounds=min(5, effort.rounds))
+        effort = replace(effort, rounds=min(3, effort.rounds))
     result = compare(contenders, effort)
     work = f"{workers:,} in flight"
     _, *others = CLIENTS

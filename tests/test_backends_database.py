@@ -427,12 +427,18 @@ class TestClearExpired:
     def test_removes_everything_that_expired(
         self, alias: str, never_sweep: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Also beyond the number of rows that go at a time; the living stay."""
+        """Also beyond the number of rows that go at a time; the living stay.
+
+        After each time it leaves others room, for as long as it has taken.
+        """
         monkeypatch.setattr(database, "_CLEAR_ROWS", 10)
+        rests: list[float] = []
+        monkeypatch.setattr(database.time, "sleep", rests.append)
         backend = DatabaseBackend(alias=alias)
         put_expired(alias, 25)
         backend.add("alive", "{}", 60)
         assert backend.clear_expired() == 25
+        assert len(rests) == 3 and min(rests) > 0
         assert backend.clear_expired() == 0
         assert backend.pop("alive") == "{}"
 

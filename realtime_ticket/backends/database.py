@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,9 +24,9 @@ _SWEEP_ROWS = 100
 """One issued ticket in 25 removes up to about 100 expired rows: four times what comes
 in, so the table stays small without a cron job."""
 
-
-_CLEAR_ROWS = 1000
-"""``clear_expired`` removes this many rows at a time, to hold no lock for long."""
+_CLEAR_ROWS = 250
+"""``clear_expired`` removes this many rows at a time, and then rests for as long as that
+took. SQLite lets one write at a time, and who waits for his turn has to find a gap."""
 
 
 class DatabaseBackend(BaseBackend):
@@ -80,9 +81,11 @@ class DatabaseBackend(BaseBackend):
 
     def clear_expired(self) -> int:
         connection, dialect = connect(self.alias)
-        total = 0
+        total, started = 0, time.monotonic()
         while count := self._clear(connection, dialect, _CLEAR_ROWS):
             total += count
+            time.sleep(time.monotonic() - started)
+            started = time.monotonic()
         return total
 
     def check(self, databases: Collection[str] = ()) -> list[CheckMessage]:
