@@ -32,7 +32,7 @@ CONNECTIONS = 50
 PATIENCE = 60
 """Seconds that clients and tickets last, so that the slower design may finish, too."""
 
-STORMS = 3
+STORMS = 2
 """Rounds at most: a storm takes seconds."""
 
 OPENING = 100
