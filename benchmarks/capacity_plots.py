@@ -50,7 +50,7 @@ def _storm(figure: Figure, cluster: Cluster) -> None:
         axes.plot(times, [100 * count / CLIENTS for count in back], label=name)
     axes.set(xlabel="seconds after all connections were lost")
     axes.set(ylabel="clients that are back, %", ylim=(0, 103))
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=2)
 
 
 def _expire(figure: Figure, cluster: Cluster) -> None:
@@ -70,7 +70,7 @@ def _expire(figure: Figure, cluster: Cluster) -> None:
         axes.plot(lifetimes, shares, "o-", label=f"handshakes wait up to {wait} s")
     axes.set(xlabel="REALTIME_TICKET_EXPIRE, seconds", xticks=lifetimes)
     axes.set(ylabel="back within half an hour, %", ylim=(0, 103))
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=2)
 
 
 def _jitter(figure: Figure, cluster: Cluster) -> None:

@@ -12,12 +12,13 @@ import matplotlib
 
 matplotlib.use("svg")
 
-from matplotlib import pyplot
+from matplotlib import pyplot, ticker
 
 from .harness import Finding
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
     from .report import Row
 
@@ -38,7 +39,7 @@ def draw(rows: Sequence[Row], folder: Path) -> None:
             continue
         lines = all(finding.work.endswith(IN_FLIGHT) for finding in findings)
         figure, axes = pyplot.subplots(
-            figsize=(7.5, 4 if lines else 1 + 0.3 * len(findings)), layout="constrained"
+            figsize=(7.5, 4 if lines else 1 + 0.4 * len(findings)), layout="constrained"
         )
         (_lines if lines else _dots)(axes, findings)
         figure.savefig(folder / f"bench-{row.number}.svg", metadata=_PLAIN)
@@ -56,16 +57,18 @@ def _lines(axes: Axes, findings: Sequence[Finding]) -> None:
     for name, points in rates.items():
         width = 2.5 if name == "realtime_ticket" else 1.2
         axes.plot(list(points), list(points.values()), "o-", label=name, lw=width)
-    axes.set(xscale="log", yscale="log", ylabel="pairs per second")
-    axes.set_xlabel("pairs in flight")
-    axes.xaxis.set_major_formatter(_NUMBERS)
-    axes.yaxis.set_major_formatter(_NUMBERS)
-    axes.grid(which="both", alpha=0.3)
-    axes.legend()
+    axes.set(xscale="log", xlabel="pairs in flight")
+    axes.set(yscale="log", ylabel="pairs per second")
+    for axis in axes.xaxis, axes.yaxis:
+        _number(axis)
+    axes.figure.legend(loc="outside upper center", ncols=3)
 
 
 def _dots(axes: Axes, findings: Sequence[Finding]) -> None:
-    """Draw each ratio with its quartiles, and its target as a triangle."""
+    """Draw each ratio with its quartiles, and its target as a triangle.
+
+    What it is of stands above, over the whole width: some of that is long.
+    """
     for height, finding in enumerate(reversed(findings)):
         spread, target = finding.measured, finding.target
         axes.hlines(height, spread.low, spread.high, color="silver", lw=4)
@@ -75,9 +78,23 @@ def _dots(axes: Axes, findings: Sequence[Finding]) -> None:
             axes.plot(target.at_most, height, "k<")
         elif target:
             axes.plot(target.at_least, height, "k>")
-    labels = [f"{f.work} / {f.other}: {f.measure}" for f in reversed(findings)]
-    axes.set_yticks(range(len(findings)), labels)
+        axes.text(
+            0.01,
+            height + 0.3,
+            f"{finding.work} / {finding.other}: {finding.measure}",
+            transform=axes.get_yaxis_transform(),
+        )
+    axes.set(yticks=[], ylim=(-0.5, len(findings)))
     axes.set(xscale="log", xlabel="ours divided by theirs; a triangle is a target")
-    axes.xaxis.set_major_formatter(_NUMBERS)
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(0.4, low), max(2.5, high))  # or there would be no tick but 1
     axes.axvline(1, color="black", lw=0.5)
-    axes.grid(axis="x", which="both", alpha=0.3)
+    _number(axes.xaxis)
+
+
+def _number(axis: Axis) -> None:
+    """Write plain numbers along a logarithmic axis."""
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(_NUMBERS)
+    axis.set_minor_formatter(ticker.NullFormatter())
+    axis.grid(which="both", alpha=0.3)
