@@ -25,7 +25,7 @@ _SWEEP_ROWS = 100
 in, so the table stays small without a cron job."""
 
 _CLEAR_ROWS = 250
-"""``clear_expired`` removes this many rows at a time, and then rests for as long as that
+"""``clear_expired`` removes this many rows at a time, then rests for as long as that
 took. SQLite lets one write at a time, and who waits for his turn has to find a gap."""
 
 
