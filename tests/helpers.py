@@ -8,6 +8,7 @@ import multiprocessing
 import socket
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,14 @@ GOOD = "rt_" + "a" * 43
 NOWHERE = "/nonexistent/socket"
 WAIT = 10.0
 """Seconds after which a test that waits for a thread has failed."""
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Demand that the block takes less."""
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < seconds
 
 
 class RecordingBackend(BaseBackend):

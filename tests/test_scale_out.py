@@ -29,7 +29,7 @@ from realtime_ticket.backends.redis_sentinel import RedisSentinelBackend
 from realtime_ticket.checks import check_settings
 from realtime_ticket.tickets import new_value
 from tests import servers
-from tests.helpers import CLAIMS, GOOD, eventually, using
+from tests.helpers import CLAIMS, GOOD, eventually, using, within
 from tests.servers import Cluster, Node, Sentinel, free_port
 
 logger = logging.getLogger(__name__)  # for the figures: --log-level=INFO -rP
@@ -102,13 +102,6 @@ def key_in(slot: int) -> str:
 def calls_of(node: Node, command: str) -> int:
     stats = node.ask("INFO", "commandstats")
     return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
-
-
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    assert time.monotonic() - started < seconds
 
 
 class Load:

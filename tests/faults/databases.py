@@ -25,7 +25,7 @@ from realtime_ticket.backends.database import DatabaseBackend
 from realtime_ticket.tickets import new_value
 from tests import servers
 from tests.faults.storages import Storage
-from tests.helpers import CLAIMS
+from tests.helpers import CLAIMS, within
 from tests.processes import listens
 from tests.servers import free_port
 
@@ -141,13 +141,6 @@ def worker(backend: DatabaseBackend, door: str) -> Iterator[Attempt]:
         else:
             yield attempt
             service.close()
-
-
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    assert time.monotonic() - started < seconds
 
 
 def refused(call: Callable[[Any], object], argument: object) -> None:

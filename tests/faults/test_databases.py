@@ -27,12 +27,11 @@ from tests.faults.databases import (
     pgbouncer,
     refused,
     variant,
-    within,
     worker,
 )
 from tests.faults.load import DOORS, Load
 from tests.faults.storages import Storage
-from tests.helpers import CLAIMS, eventually, using
+from tests.helpers import CLAIMS, eventually, using, within
 
 IDLE = 1.0
 """Seconds after which the server drops a connection that nobody uses."""

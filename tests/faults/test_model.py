@@ -28,7 +28,7 @@ from realtime_ticket import InvalidTicket, Ticket, TicketService, tickets
 from realtime_ticket.backends import locmem
 from realtime_ticket.backends.base import BaseBackend
 from realtime_ticket.backends.locmem import LocMemBackend
-from tests.faults.test_hostile import OnDatabase, OnMemcached, OnRedis
+from tests.faults.planted import OnDatabase, OnMemcached, OnRedis
 from tests.helpers import same_ticket
 from tests.test_shortcuts import REMOTE
 

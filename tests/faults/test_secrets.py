@@ -54,15 +54,8 @@ from realtime_ticket.checks import check_settings
 from realtime_ticket.integrations.asgi import TicketMiddleware
 from realtime_ticket.lazy import LazyTicket
 from tests import servers
-from tests.faults.test_hostile import (
-    KEY,
-    OnCache,
-    OnDatabase,
-    OnMemcached,
-    OnRedis,
-    authorize,
-    post,
-)
+from tests.faults.planted import OnCache, OnDatabase, OnMemcached, OnRedis
+from tests.faults.test_hostile import KEY, authorize, post
 from tests.helpers import CLAIMS, NOWHERE, silent_server, using
 from tests.servers import Node, free_port
 from tests.test_asgi import App, Peer, showing
