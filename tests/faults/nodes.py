@@ -34,27 +34,30 @@ class ServerNode:
         """End it as a loss of power would, but for what the kernel still writes."""
         self.freeze()  # or else there might be new children by now
         processes = list(self._processes())
-        for process in processes:
-            os.kill(process, signal.SIGKILL)
+        send(signal.SIGKILL, processes)
         self.process.wait()
         servers.until(lambda: states_of(processes) <= DEAD)
 
     def freeze(self) -> None:
         """Let it keep its connections and answer nothing."""
-        for process in self._processes():
-            os.kill(process, signal.SIGSTOP)
+        send(signal.SIGSTOP, self._processes())
         # On a busy machine a thread may answer once more before it stops.
         servers.until(lambda: states_of(self._processes()) <= STOPPED | DEAD)
 
     def thaw(self) -> None:
-        for process in self._processes():
-            os.kill(process, signal.SIGCONT)
+        send(signal.SIGCONT, self._processes())
 
     def _processes(self) -> Iterator[int]:
         """Yield the server's process, and then those that it has by then."""
         yield self.process.pid
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         yield from map(int, children.read_text().split())
+
+
+def send(number: signal.Signals, processes: Iterable[int]) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):  # it has come to its end meanwhile
+            os.kill(process, number)
 
 
 def states_of(processes: Iterable[int]) -> set[str]:
