@@ -98,6 +98,25 @@ def statements(alias: str) -> Iterator[list[str]]:
         yield sent
 
 
+@contextmanager
+def overtaken(alias: str) -> Iterator[None]:
+    """Let another connection make the first DELETE before this one does."""
+    other = connections[alias].copy()
+    turns = iter(range(10))
+
+    def overtake(execute: Any, sql: str, params: Any, *args: Any) -> Any:
+        if "DELETE" in sql and next(turns) == 0:  # after the last, there is an error
+            with other.cursor() as cursor:
+                cursor.execute(sql, params)
+        return execute(sql, params, *args)
+
+    try:
+        with connections[alias].execute_wrapper(overtake):
+            yield
+    finally:
+        other.close()
+
+
 def fail(execute: Any, sql: str, *args: Any) -> Any:
     raise OperationalError(f"no: {sql}")
 
@@ -441,6 +460,41 @@ class TestClearExpired:
         assert len(rests) == 3 and min(rests) > 0
         assert backend.clear_expired() == 0
         assert backend.pop("alive") == "{}"
+
+    @pytest.mark.parametrize(
+        "dialect", [_sql.MARIADB, _sql.MYSQL], ids=["mariadb", "mysql"]
+    )
+    def test_goes_on_when_another_was_faster(
+        self,
+        dialect: _sql.Dialect,
+        never_sweep: None,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A sweep may have removed all that was found. It is not all that there is.
+
+        Mutants: mariadb-clears-until-overtaken.
+        """
+        servers.require("mariadb")
+        monkeypatch.setattr(_connection, "dialect_of", lambda connection: dialect)
+        monkeypatch.setattr(database, "_CLEAR_ROWS", 10)
+        put_expired("mariadb", 25)
+        with overtaken("mariadb"):
+            assert DatabaseBackend(alias="mariadb").clear_expired() == 15
+        assert rows("mariadb") == 0
+
+    def test_ends_in_a_transaction(
+        self, never_sweep: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where it does not see that another has removed what it finds.
+
+        Mutants: mariadb-clears-for-ever.
+        """
+        servers.require("mariadb")
+        monkeypatch.setattr(database, "_CLEAR_ROWS", 10)
+        put_expired("mariadb", 25)
+        with transaction.atomic(using="mariadb"), overtaken("mariadb"):
+            assert DatabaseBackend(alias="mariadb").clear_expired() == 0
+        assert rows("mariadb") == 15
 
 
 def kill_connection(alias: str) -> None:

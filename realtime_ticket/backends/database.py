@@ -82,7 +82,7 @@ class DatabaseBackend(BaseBackend):
     def clear_expired(self) -> int:
         connection, dialect = connect(self.alias)
         total, started = 0, time.monotonic()
-        while count := self._clear(connection, dialect, _CLEAR_ROWS):
+        while (count := self._clear(connection, dialect, _CLEAR_ROWS)) is not None:
             total += count
             time.sleep(time.monotonic() - started)
             started = time.monotonic()
@@ -112,17 +112,20 @@ class DatabaseBackend(BaseBackend):
         except DatabaseError as exc:
             logger.info("Could not clear expired tickets: %s", type(exc).__name__)
 
-    def _clear(self, connection: Any, dialect: _sql.Dialect, rows: int) -> int:
-        """Remove at most this many expired rows and return their number."""
-        sql = dialect.clear
-        params: list[Any] = [rows]
+    def _clear(self, connection: Any, dialect: _sql.Dialect, rows: int) -> int | None:
+        """Remove at most this many expired rows.
+
+        Return their number, or None where there are no more to be found.
+        """
         with connection.cursor() as cursor:
-            if dialect.expired:
-                cursor.execute(dialect.expired, [rows])
-                params = [key for (key,) in cursor.fetchall()]
-                if not params:
-                    return 0
-                sql = sql.format(", ".join(["%s"] * len(params)))
-            cursor.execute(sql, params)
+            if not dialect.expired:
+                cursor.execute(dialect.clear, [rows])
+                return cursor.rowcount or None
+            cursor.execute(dialect.expired, [rows])
+            if not (keys := [key for (key,) in cursor.fetchall()]):
+                return None
+            cursor.execute(dialect.clear.format(", ".join(["%s"] * len(keys))), keys)
             removed: int = cursor.rowcount
-        return removed
+        # None of them, when someone else was faster: there may be more all the same. In
+        # a transaction, though, what others removed would be found again and again.
+        return removed if removed or connection.get_autocommit() else None
