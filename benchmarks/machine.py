@@ -15,6 +15,8 @@ import django
 
 from tests import servers
 
+from .tables import MARIADB
+
 _DRIVERS: Final = (
     "redis", "coredis", "valkey-glide", "pymemcache", "psycopg", "mysqlclient",
     "django-redis",
@@ -39,7 +41,7 @@ def describe() -> dict[str, str]:
         + f"; redis {parser}",
         "servers": ", ".join(f"{name} {_version(name)}" for name in _SERVERS)
         + "; on Unix sockets, PostgreSQL with fsync=off and MariaDB with "
-        "innodb-flush-log-at-trx-commit=0",
+        f"innodb-flush-log-at-trx-commit=0, {' and '.join(MARIADB)} 512 MB",
     }
 
 
