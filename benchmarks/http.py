@@ -17,6 +17,7 @@ AT_ONCE = 8
 
 PEERS = {
     "a constant (floor)": "/floor/",
+    "redis-py": "/redis-py/",
     "django-sesame": "/sesame/",
     "simplejwt": "/simplejwt/",
     "knox": "/knox/",

@@ -22,6 +22,7 @@ TITLE = "WebSocket: authenticated handshakes under uvicorn"
 
 WORK = "who is there"
 FLOOR = "no authentication (floor)"
+BY_HAND = "redis.asyncio per call"
 
 AT_ONCE = 50
 """Handshakes under way."""
@@ -71,6 +72,7 @@ def run(effort: Effort) -> list[Finding]:
                 contender("realtime_ticket", with_tickets("/ticket")),
                 contender(FLOOR, _open_to_all),
                 sessions,
+                contender(BY_HAND, with_tickets("/per-call")),
                 contender("JWT", _with_jwt),
             ],
             effort,
@@ -83,6 +85,7 @@ def run(effort: Effort) -> list[Finding]:
     return [
         result.ratio(WORK, FLOOR, "rate", Target(at_least=0.9)),
         result.ratio(WORK, "AuthMiddlewareStack", "rate", Target(at_least=2)),
+        result.ratio(WORK, BY_HAND, "rate"),
         result.ratio(WORK, "JWT", "rate"),
         result.ratio(f"{WORK}: processor for one", FLOOR, "time"),
         with_user.ratio("with the user from the database", sessions.name, "rate"),

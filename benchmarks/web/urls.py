@@ -19,10 +19,11 @@ from rest_framework.response import Response
 from rest_framework_simplejwt.tokens import RefreshToken
 from sesame.utils import get_token
 
+from benchmarks import by_hand
 from realtime_ticket.views import AsyncRealtimeTicketView, RealtimeTicketView
 from tests import servers
 
-_of_2012 = redis.Redis(unix_socket_path=str(servers.REDIS))
+_redis = redis.Redis(unix_socket_path=str(servers.REDIS))
 
 
 @login_required
@@ -36,6 +37,15 @@ async def async_floor(request: HttpRequest) -> JsonResponse:
     if not (await request.auser()).is_authenticated:
         return JsonResponse({"status": "error"}, status=401)
     return JsonResponse({"status": "ok", "message": "rt_" + "a" * 43, "expires_in": 10})
+
+
+@login_required
+def redis_py(request: HttpRequest) -> JsonResponse:
+    """Issue a ticket as one would by hand."""
+    value, data = by_hand.make()
+    if not _redis.set(value, data, px=by_hand.EXPIRE * 1000, nx=True):
+        raise RuntimeError
+    return JsonResponse({"status": "ok", "message": value})
 
 
 @login_required
@@ -55,8 +65,8 @@ def of_2012(request: HttpRequest) -> JsonResponse:
     """Do what this package did in 2012."""
     value = str(uuid.uuid4())
     user = {"id": request.user.pk, "username": request.user.get_username()}
-    _of_2012.set(value, json.dumps(user))
-    _of_2012.expire(value, 10)
+    _redis.set(value, json.dumps(user))
+    _redis.expire(value, 10)
     return JsonResponse({"status": "ok", "message": value})
 
 
@@ -65,6 +75,7 @@ urlpatterns = [
     path("async-ticket/", AsyncRealtimeTicketView.as_view()),
     path("floor/", floor),
     path("async-floor/", async_floor),
+    path("redis-py/", redis_py),
     path("sesame/", sesame),
     path("simplejwt/", simplejwt),
     path("knox/", LoginView.as_view()),
