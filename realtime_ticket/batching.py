@@ -86,14 +86,14 @@ class GroupCommit(Generic[Call, Outcome]):
         loop, local = asyncio.get_running_loop(), self._local
         if local.loop is not loop:
             local.loop = loop
-            local.shared = _Lane(self._start)
+            local.shared = _Lane(loop, self._start)
             local.by_request = WeakKeyDictionary()
         request = None
         if self._thread_sensitive:
             request = SyncToAsync.thread_sensitive_context.get(None)
         if request is None:
             return local.shared
-        return local.by_request.setdefault(request, _Lane(self._start))
+        return local.by_request.setdefault(request, _Lane(loop, self._start))
 
     def _start(
         self, batch: _Batch[Call, Outcome]
@@ -142,10 +142,12 @@ class _Lane(Generic[Call, Outcome]):
 
     def __init__(
         self,
+        loop: asyncio.AbstractEventLoop,
         start: Callable[
             [_Batch[Call, Outcome]], asyncio.Future[list[Outcome | Exception]]
         ],
     ) -> None:
+        self._loop = loop
         self._start = start
         self._waiting: deque[tuple[Call, asyncio.Future[Outcome], float]] = deque()
         # Seconds that the storage has taken so far. Deadlines are by this clock: a loop
@@ -159,19 +161,17 @@ class _Lane(Generic[Call, Outcome]):
         """Queue the call and return the future of its outcome."""
         if self._stuck or len(self._waiting) >= MAX_WAITING:
             raise StorageError("The storage is too slow: too many calls wait for it.")
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[Outcome] = loop.create_future()
+        waiter: asyncio.Future[Outcome] = self._loop.create_future()
         self._waiting.append((call, waiter, self._clock + MAX_WAIT))
         if not self._busy:
             # Not at once: whoever is about to call in this turn of the loop, all that
             # the last batch woke up for instance, shall come along.
             self._busy = True
-            loop.call_soon(self._depart)
+            self._loop.call_soon(self._depart)
         return waiter
 
     def _depart(self) -> None:
         """Start a batch of those who wait. Drop the cancelled, fail the overdue."""
-        loop = asyncio.get_running_loop()
         batch: _Batch[Call, Outcome] = _Batch()
         while self._waiting and len(batch.calls) < MAX_BATCH:
             call, waiter, deadline = self._waiting.popleft()
@@ -186,7 +186,7 @@ class _Lane(Generic[Call, Outcome]):
             try:
                 done = self._start(batch)
             except Exception as exc:  # no thread to be had
-                done = loop.create_future()
+                done = self._loop.create_future()
                 done.set_exception(exc)
             done.add_done_callback(partial(self._arrive, batch))
 
@@ -210,13 +210,13 @@ class _Lane(Generic[Call, Outcome]):
                 _settle(waiter, outcome)
         if self._waiting:
             self._busy = True
-            asyncio.get_running_loop().call_soon(self._depart)
+            self._loop.call_soon(self._depart)
 
     def _watch(self, batch: _Batch[Call, Outcome], ticks: int = _TICKS) -> None:
         """Give the batch up after so many ticks."""
         if ticks:
-            loop, tick = asyncio.get_running_loop(), MAX_WAIT / _TICKS
-            batch.alarm = loop.call_later(tick, self._watch, batch, ticks - 1)
+            tick = MAX_WAIT / _TICKS
+            batch.alarm = self._loop.call_later(tick, self._watch, batch, ticks - 1)
         else:
             self._give_up(batch)
 
