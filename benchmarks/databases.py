@@ -13,6 +13,7 @@ from django.utils import timezone
 from realtime_ticket import TicketService
 from realtime_ticket.backends.database import DatabaseBackend
 from realtime_ticket.models import StoredTicket
+from realtime_ticket.tickets import storage_key
 
 from . import by_hand, ours, tables
 from .harness import Effort, Finding, Target, calls, compare, flights
@@ -97,9 +98,10 @@ def by_driver(vendor: str, database: str) -> Callable[[], None]:
 
     def run() -> None:
         value, data = by_hand.make()
-        if not execute(add, (value, data, by_hand.EXPIRE)):
+        key = storage_key(value, hashed=True)
+        if not execute(add, (key, data, by_hand.EXPIRE)):
             raise RuntimeError
-        ((_, stored),) = execute(pop, (value,))
+        ((_, stored),) = execute(pop, (key,))
         by_hand.read(stored)
 
     return run
