@@ -30,7 +30,7 @@ from realtime_ticket.backends.base import Item
 from realtime_ticket.backends.database import DatabaseBackend
 from realtime_ticket.models import StoredTicket
 from tests import servers
-from tests.helpers import CLAIMS, in_child, same_ticket, using
+from tests.helpers import CLAIMS, in_child, same_ticket, using, within
 
 SERVERS = {"default": None, "postgresql": "postgresql", "mariadb": "mariadb"}
 ALIASES = [
@@ -449,6 +449,8 @@ class TestClearExpired:
         """Also beyond the number of rows that go at a time; the living stay.
 
         After each time it leaves others room, for as long as it has taken.
+
+        Mutants: database-clears-without-a-rest.
         """
         monkeypatch.setattr(database, "_CLEAR_ROWS", 10)
         rests: list[float] = []
@@ -714,9 +716,8 @@ class TestPostgreSQL:
                     "SELECT 1 FROM realtime_ticket WHERE ticket_key = 'locked' "
                     "FOR UPDATE"
                 )
-                started = time.monotonic()
-                assert backend.pop_many(["locked", "free"]) == [None, "{}"]
-                assert time.monotonic() - started < 0.5
+                with within(0.5):
+                    assert backend.pop_many(["locked", "free"]) == [None, "{}"]
         finally:
             other.rollback()
             other.close()
@@ -737,10 +738,8 @@ class TestMariaDB:
                 other.set_autocommit(False)
                 with other.cursor() as cursor:
                     cursor.execute("SELECT 1 FROM realtime_ticket FOR UPDATE")
-                    started = time.monotonic()
-                    with pytest.raises(StorageError):
+                    with within(2.5), pytest.raises(StorageError):
                         service.consume(ticket.value)
-                    assert time.monotonic() - started < 2.5
             finally:
                 other.rollback()
                 other.close()
@@ -763,14 +762,10 @@ class TestMariaDB:
                 with other.cursor() as cursor:
                     cursor.execute("LOCK TABLES realtime_ticket WRITE")
                     for call in calls:
-                        started = time.monotonic()
-                        with pytest.raises(StorageError):
+                        with within(2.5), pytest.raises(StorageError):
                             call()
-                        assert time.monotonic() - started < 2.5
-                    started = time.monotonic()
-                    with pytest.raises(DatabaseError):
+                    with within(2.5), pytest.raises(DatabaseError):
                         service.backend.clear_expired()
-                    assert time.monotonic() - started < 2.5
             finally:
                 other.close()
             assert service.consume(ticket.value) == ticket

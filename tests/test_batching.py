@@ -29,6 +29,7 @@ from tests.helpers import (
     in_child,
     real_redis,
     using,
+    within,
 )
 
 
@@ -420,9 +421,10 @@ class TestTrouble:
             aboard = await board(commit, "a", "b")
             await until(storage.entered)
             waiting = await board(commit, "c")
-            started = time.monotonic()
-            outcomes = await asyncio.gather(*aboard, *waiting, return_exceptions=True)
-            assert time.monotonic() - started < 1
+            with within(1):
+                outcomes = await asyncio.gather(
+                    *aboard, *waiting, return_exceptions=True
+                )
             assert [type(each) for each in outcomes] == [StorageError] * 3
             with pytest.raises(StorageError, match="too slow"):
                 await commit.submit("d")

@@ -58,6 +58,9 @@ class AsyncDoor(Door):
         return async_to_sync(getattr(self.service, f"a{name}"))
 
 
+both_doors = pytest.mark.parametrize("door", [Door, AsyncDoor], ids=["sync", "async"])
+
+
 @pytest.fixture(params=[Door, AsyncDoor], ids=["sync", "async"])
 def open_door(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     """Return a function that opens the door under test to a backend."""

@@ -21,9 +21,7 @@ from tests import servers
 from tests.faults.databases import BOUND
 from tests.faults.planted import STORAGES, WHOLE, OnCache, OnRedis
 from tests.helpers import CLAIMS, GOOD, real_redis, using, within
-from tests.test_service import AsyncDoor, Door
-
-both_doors = pytest.mark.parametrize("door", [Door, AsyncDoor], ids=["sync", "async"])
+from tests.test_service import Door, both_doors
 
 
 class TestStored:

@@ -63,7 +63,7 @@ from tests.helpers import (
 )
 from tests.test_asgi import App, Peer, a_scope, guard
 from tests.test_handshake import texts_of
-from tests.test_service import AsyncDoor, Door, commands_of, reason_of
+from tests.test_service import Door, both_doors, commands_of, reason_of
 
 KEY = "k" * 32
 CENTRIFUGO = "/centrifugo/connect/"
@@ -81,7 +81,6 @@ urlpatterns = [
 
 pytestmark = pytest.mark.urls(__name__)
 properties = settings(max_examples=60, deadline=None, database=None, derandomize=True)
-both_doors = pytest.mark.parametrize("door", [Door, AsyncDoor], ids=["sync", "async"])
 
 
 class Word(str):

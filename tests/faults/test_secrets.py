@@ -59,11 +59,10 @@ from tests.faults.test_hostile import KEY, authorize, post
 from tests.helpers import CLAIMS, NOWHERE, silent_server, using
 from tests.servers import Node, free_port
 from tests.test_asgi import App, Peer, showing
-from tests.test_service import AsyncDoor, Door
+from tests.test_service import Door, both_doors
 from tests.test_shortcuts import REMOTE
 
 REDIS = "realtime_ticket.backends.redis.RedisBackend"
-both_doors = pytest.mark.parametrize("door", [Door, AsyncDoor], ids=["sync", "async"])
 
 
 def view(request: HttpRequest) -> HttpResponse:
