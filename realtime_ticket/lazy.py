@@ -29,6 +29,8 @@ class LazyTicket:
     @classmethod
     def of(cls, request: HttpRequest) -> LazyTicket:
         """Return the lazy ticket of this request, always the same one."""
+        # Django REST framework gives templates a wrapper, which no middleware sees.
+        request = getattr(request, "_request", request)
         lazy: LazyTicket | None = request.__dict__.get("_realtime_ticket")
         if lazy is None:
             lazy = request.__dict__["_realtime_ticket"] = cls(request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -182,6 +183,23 @@ def test_whatever_a_cache_raises_is_an_outage(
 
 
 class TestConnections:
+    def test_that_cannot_be_made(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """That is an outage, and nothing is left that cannot be closed.
+
+        Mutants: cache-that-was-not-made-is-closed.
+        """
+        settings.CACHES = {"default": {"BACKEND": "no.such.Cache"}}
+        unraised: list[object] = []
+        monkeypatch.setattr(sys, "unraisablehook", unraised.append)
+        with using(CacheBackend()) as service, pytest.raises(StorageError) as caught:
+            service.issue(CLAIMS)
+        assert type(caught.value.__cause__).__name__ == "InvalidCacheBackendError"
+        del caught
+        gc.collect()
+        assert unraised == []
+
     def test_are_one_for_a_thread(self, backend: CacheBackend) -> None:
         """A thread keeps its own, and others have theirs.
 

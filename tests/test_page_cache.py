@@ -15,6 +15,9 @@ from django.test import Client
 from django.urls import path
 from django.utils.decorators import decorator_from_middleware
 from django.views.decorators.cache import cache_page
+from rest_framework.renderers import TemplateHTMLRenderer
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from realtime_ticket import RealtimeTicketMiddleware
 
@@ -38,6 +41,16 @@ def silent(request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "silent.html")
 
 
+class FromAnAPI(APIView):
+    """What Django REST framework gives templates is no HttpRequest, but holds one."""
+
+    renderer_classes = (TemplateHTMLRenderer,)
+    template_name = "page.html"
+
+    def get(self, request: Any) -> Response:
+        return Response({})
+
+
 urlpatterns = [
     path("rendered/", cache_page(60)(rendered)),
     path("response/", cache_page(60)(response)),
@@ -45,6 +58,7 @@ urlpatterns = [
     path("inside/", cache_page(60)(with_ticket(response))),
     path("outside/", with_ticket(cache_page(60)(response))),
     path("plain/", rendered),
+    path("api/", cache_page(60)(FromAnAPI.as_view())),
 ]
 
 
@@ -73,14 +87,14 @@ def clients(db: None) -> list[Client]:
 
 
 @pytest.mark.parametrize(
-    "page", ["/rendered/", "/response/", "/inside/", "/outside/", "/plain/"]
+    "page", ["/rendered/", "/response/", "/inside/", "/outside/", "/plain/", "/api/"]
 )
 def test_every_request_gets_a_ticket_of_its_own(
     clients: list[Client], page: str
 ) -> None:
     """Django's page cache stores no page that printed a ticket.
 
-    Mutants: page-with-a-ticket-can-be-cached.
+    Mutants: page-with-a-ticket-can-be-cached, page-of-an-api-can-be-cached.
     """
     contents = [client.get(page).content for client in clients * 2]
 

@@ -104,9 +104,9 @@ class _Connection:
     def __init__(self, alias: str) -> None:
         from django.core.cache import caches
 
-        self.pid = os.getpid()
         self.cache: BaseCache = caches.create_connection(alias)
+        self.pid = os.getpid()
 
     def __del__(self) -> None:
-        if self.pid == os.getpid():
+        if getattr(self, "pid", None) == os.getpid():
             self.cache.close()
