@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Final, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-from asgiref.sync import SyncToAsync, sync_to_async
+from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
 
 from .exceptions import StorageError
 
@@ -63,8 +63,8 @@ class GroupCommit(Generic[Call, Outcome]):
     def submit(self, call: Call) -> asyncio.Future[Outcome]:
         """Return the future of this call's outcome.
 
-        It raises StorageError when the storage takes too long, as this method does when
-        too many wait. A call that is cancelled before its batch starts is not made.
+        It raises StorageError when the storage takes too long, or too many wait. A call
+        that is cancelled before its batch starts is not made.
         """
         return self._lane().board(call)
 
@@ -81,19 +81,22 @@ class GroupCommit(Generic[Call, Outcome]):
         Django's ASGI handler gives each request a thread-sensitive context, with a
         thread and database connections of its own. One request's statements must not
         run on another's, so there each request has a lane, and a batch is what one
-        request does at once. A realtime server has no such contexts: all share a lane.
+        request does at once. So has a synchronous caller who waits in async_to_sync():
+        the batch runs in his thread, and nobody else's. A realtime server mostly has
+        neither, and all share a lane.
         """
         loop, local = asyncio.get_running_loop(), self._local
         if local.loop is not loop:
             local.loop = loop
             local.shared = _Lane(loop, self._start)
-            local.by_request = WeakKeyDictionary()
-        request = None
-        if self._thread_sensitive:
-            request = SyncToAsync.thread_sensitive_context.get(None)
-        if request is None:
+            local.by_owner = WeakKeyDictionary()
+        owner: Any = None
+        if self._thread_sensitive:  # in the order in which asgiref looks for a thread
+            owner = getattr(AsyncToSync.executors, "current", None)
+            owner = owner or SyncToAsync.thread_sensitive_context.get(None)
+        if owner is None:
             return local.shared
-        return local.by_request.setdefault(request, _Lane(loop, self._start))
+        return local.by_owner.setdefault(owner, _Lane(loop, self._start))
 
     def _start(
         self, batch: _Batch[Call, Outcome]
@@ -115,7 +118,7 @@ class _Local(threading.local, Generic[Call, Outcome]):
 
     loop: asyncio.AbstractEventLoop | None = None
     shared: _Lane[Call, Outcome]
-    by_request: WeakKeyDictionary[Any, _Lane[Call, Outcome]]
+    by_owner: WeakKeyDictionary[Any, _Lane[Call, Outcome]]
 
 
 class _Batch(Generic[Call, Outcome]):
@@ -159,9 +162,13 @@ class _Lane(Generic[Call, Outcome]):
 
     def board(self, call: Call) -> asyncio.Future[Outcome]:
         """Queue the call and return the future of its outcome."""
-        if self._stuck or len(self._waiting) >= MAX_WAITING:
-            raise StorageError("The storage is too slow: too many calls wait for it.")
         waiter: asyncio.Future[Outcome] = self._loop.create_future()
+        if self._stuck or len(self._waiting) >= MAX_WAITING:
+            # Not raised from here: an error report would show the call, and so the key.
+            waiter.set_exception(
+                StorageError("The storage is too slow: too many calls wait for it.")
+            )
+            return waiter
         self._waiting.append((call, waiter, self._clock + MAX_WAIT))
         if not self._busy:
             # Not at once: whoever is about to call in this turn of the loop, all that

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from asgiref.sync import ThreadSensitiveContext, async_to_sync
+from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
 from realtime_ticket import InvalidTicket, StorageError, batching, tickets
 from realtime_ticket.backends.redis import RedisBackend
@@ -710,6 +710,54 @@ class TestThreadSensitive:
         assert outcomes == [["A1", "A2"], ["B1", "B2"], ["C1", "C2"]]
         assert sorted(storage.batches) == [["a1", "a2"], ["b1", "b2"], ["c1", "c2"]]
         assert len(set(storage.threads)) == 3
+
+    def test_a_thread_that_waits_may_be_the_only_one(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Synchronous code, in asgiref's one thread, calls and waits. Its batch is made
+        there, not after one that waits for that thread.
+
+        Mutants: batch-forgets-who-waits-in-a-thread.
+        """
+        monkeypatch.setattr(batching, "MAX_WAIT", 1.0)
+        commit: GroupCommit[str, Any] = GroupCommit(Storage(), thread_sensitive=True)
+        entered, boarded = threading.Event(), threading.Event()
+
+        def synchronous() -> list[Any]:
+            entered.set()
+            assert boarded.wait(WAIT)
+            return async_to_sync(all_of)(commit, "x")
+
+        async def scene() -> list[Any]:
+            first = asyncio.create_task(sync_to_async(synchronous)())
+            await until(entered)
+            waiting = await board(commit, "a", "b")
+            boarded.set()
+            return [*await first, *await asyncio.gather(*waiting)]
+
+        assert asyncio.run(scene()) == ["X", "A", "B"]
+
+    def test_a_thread_that_waited_is_gone_afterwards(self) -> None:
+        """Who came meanwhile is none of its business.
+
+        Mutants: batch-forgets-who-waits-in-a-thread.
+        """
+        storage = Storage()
+        commit: GroupCommit[str, Any] = GroupCommit(storage, thread_sensitive=True)
+
+        def synchronous() -> list[Any]:
+            return async_to_sync(all_of)(commit, "x")
+
+        async def scene() -> list[Any]:
+            storage.gate.clear()
+            first = asyncio.create_task(sync_to_async(synchronous)())
+            await until(storage.entered)
+            waiting = await board(commit, "a", "b")
+            storage.gate.set()
+            return [*await first, *await asyncio.gather(*waiting)]
+
+        assert asyncio.run(scene()) == ["X", "A", "B"]
+        assert storage.batches == [["x"], ["a", "b"]]
 
     def test_forgets_requests(self) -> None:
         """Nothing is kept of a request whose context is over.
