@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.core.signals import setting_changed
 from django.db import DEFAULT_DB_ALIAS
 from django.utils.module_loading import import_string
@@ -120,6 +121,12 @@ def claims() -> Callable[[Any], dict[str, Any]] | None:
             hint="Set it to the dotted path of a function: function(request) -> dict.",
             id="E008",
         )
+    if inspect.iscoroutinefunction(function):
+        raise WrongSetting(
+            f"REALTIME_TICKET_CLAIMS is {path!r}, which is an async function.",
+            hint="Make it a plain one. Under ASGI it runs in a thread.",
+            id="E008",
+        )
     return function
 
 
@@ -166,6 +173,7 @@ def backend_class() -> type[BaseBackend]:
     return cls
 
 
+@sensitive_variables()
 def backend() -> BaseBackend:
     """Return a new backend, made as the settings say."""
     cls = backend_class()
@@ -194,11 +202,11 @@ def get_service() -> TicketService:
 
     Raise ImproperlyConfigured when a setting is wrong.
     """
-    global _service
-    with _lock:
-        if _service is None:
-            _service = new_service(SignallingService)
-        return _service
+    service = _made.get(SignallingService)
+    if service is None:
+        # Threads that meet make one in vain. No lock, which a fork could copy locked.
+        service = _made.setdefault(SignallingService, new_service(SignallingService))
+    return service
 
 
 def new_service(cls: type[TicketService] = TicketService) -> TicketService:
@@ -236,17 +244,16 @@ _SIGNALS = {
 _SERVICE_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{32,}")
 _ALIASES = {"CACHE": "CACHES", "DATABASE": "DATABASES"}
 
-_lock = threading.Lock()
-_service: TicketService | None = None
+_made: dict[type[TicketService], TicketService] = {}
 
 
 def _reset(*, setting: str, **kwargs: Any) -> None:
     """Forget the service when a test overrides a setting that it was made from."""
-    global _service
-    if setting.startswith("REALTIME_TICKET_") or setting in _ALIASES.values():
-        with _lock:
-            outdated, _service = _service, None
-        if outdated is not None:
+    if not (setting.startswith("REALTIME_TICKET_") or setting in _ALIASES.values()):
+        return
+    if outdated := _made.pop(SignallingService, None):
+        # In an async test, the connection to the database is the test's to close.
+        with suppress(SynchronousOnlyOperation):
             outdated.close()
 
 

@@ -79,7 +79,7 @@ def _user_claims(user: Any) -> dict[str, Any]:
     pk = user.pk
     return {
         "id": pk if isinstance(pk, int) else str(pk),
-        "username": user.get_username(),
+        "username": str(user.get_username()),
     }
 
 

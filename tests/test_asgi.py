@@ -16,6 +16,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db import OperationalError
 
 from realtime_ticket import (
+    InvalidAudience,
     InvalidTicket,
     OpenTransaction,
     StorageError,
@@ -590,6 +591,12 @@ class TestRefusing:
         """A misspelt carrier, or one string, fails when the application is made."""
         with pytest.raises(ValueError, match="carried by"):
             guard(App(), None, carriers=carriers)
+
+    @pytest.mark.parametrize("audience", ["a b", None, 7])
+    def test_audiences_are_well_formed(self, audience: Any) -> None:
+        """A wrong one fails at once. It would refuse everybody."""
+        with pytest.raises(InvalidAudience):
+            guard(App(), None, audience=audience)
 
     @kinds
     @pytest.mark.parametrize("shown", ["", "nonsense", GOOD, GOOD + "\n", "é"])

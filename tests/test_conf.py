@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 import uuid
@@ -21,7 +22,7 @@ from realtime_ticket.backends.database import DatabaseBackend
 from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.backends.memcached import MemcachedBackend
 from realtime_ticket.backends.redis import RedisBackend
-from tests.helpers import CLAIMS, WAIT, RecordingBackend, hide_package
+from tests.helpers import CLAIMS, WAIT, RecordingBackend, hide_package, in_child
 
 BACKENDS = "realtime_ticket.backends."
 REDIS = f"{BACKENDS}redis.RedisBackend"
@@ -33,6 +34,10 @@ DUMMY_CACHE = {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}
 
 NOT_CALLABLE = 1
 SERVICE_KEY = "Ab9._~+/=-" * 4
+
+
+async def add_claims_some_day(request: Any) -> dict[str, Any]:
+    return {}
 
 
 def add_claims(request: Any) -> dict[str, Any]:
@@ -183,6 +188,7 @@ class TestValues:
             ("CLAIMS", 7, "E008"),
             ("CLAIMS", add_claims, "E008"),
             ("CLAIMS", f"{__name__}.NOT_CALLABLE", "E008"),
+            ("CLAIMS", f"{__name__}.add_claims_some_day", "E008"),
             ("HASH_KEYS", 1, "E009"),
             ("HASH_KEYS", "False", "E009"),
             ("HASH_KEYS", None, "E009"),
@@ -414,7 +420,30 @@ class TestGetService:
         monkeypatch.setattr(conf, "backend", slowly)
         with ThreadPoolExecutor(16) as pool:
             services = set(pool.map(ask, range(16)))
-        assert len(services) == len(made) == 1
+        assert len(services) == 1 < len(made)
+
+    def test_is_made_in_a_child_of_a_process_that_makes_one(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A fork meanwhile leaves no lock behind that nobody will open."""
+        parent, make = os.getpid(), conf.backend
+        entered, gate = threading.Event(), threading.Event()
+
+        def slowly() -> BaseBackend:
+            if os.getpid() == parent:
+                entered.set()
+                assert gate.wait(WAIT)
+            return make()
+
+        monkeypatch.setattr(conf, "backend", slowly)
+        with ThreadPoolExecutor(1) as pool:
+            service = pool.submit(get_service)
+            assert entered.wait(WAIT)
+            try:
+                assert in_child(lambda: type(get_service()).__name__)
+            finally:
+                gate.set()
+            assert get_service() is service.result()
 
     @pytest.mark.parametrize(
         ("setting", "value"),
@@ -443,7 +472,7 @@ class TestGetService:
 
     def test_is_not_made_to_be_closed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """An override before the first use is fine."""
-        monkeypatch.setattr(conf, "_service", None)
+        monkeypatch.setattr(conf, "_made", {})
         with override_settings(REALTIME_TICKET_EXPIRE=20):
             assert get_service().expire == 20
 
@@ -486,3 +515,11 @@ class TestOverridingInATestCase(TestCase):
             assert get_service().expire == 20
         assert connection.is_usable()
         assert get_service().consume(ticket.value) == ticket
+
+    async def test_works_in_a_coroutine(self) -> None:
+        """Where Django's connections may not be closed."""
+        await get_service().aissue(CLAIMS)
+        with self.settings(REALTIME_TICKET_EXPIRE=20):
+            ticket = await get_service().aissue(CLAIMS)
+        assert ticket.expires_at - ticket.issued_at == 20
+        assert await get_service().aconsume(ticket.value) == ticket

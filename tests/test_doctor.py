@@ -378,6 +378,13 @@ class TestSettings:
         configure(MEMCACHED, MEMCACHED=str(servers.MEMCACHED[0]), EXPIRE=3600)
         assert list(findings()) == [*EXAMINATIONS, "realtime_ticket.I003"]
 
+    def test_that_are_wrong_and_silenced(self, configure: Any, settings: Any) -> None:
+        """Who asks is told all the same, since nothing can be examined."""
+        settings.SILENCED_SYSTEM_CHECKS = ["realtime_ticket.E001"]
+        configure("no.such.Backend")
+        assert list(findings()) == ["realtime_ticket.E001"]
+        assert run()[0] == 1
+
 
 class TestCommand:
     @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realtime_ticket import (
+    InvalidAudience,
     InvalidTicket,
     OpenTransaction,
     Ticket,
@@ -29,6 +30,7 @@ from realtime_ticket import (
 from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.handshake import PROTOCOL, AllowedOrigins
 from realtime_ticket.integrations import http
+from realtime_ticket.integrations.centrifugo import CentrifugoConnectView
 from realtime_ticket.integrations.http import (
     AuthorizeView,
     BadRequest,
@@ -77,6 +79,9 @@ urlpatterns = [
     path("own-service/", ConsumeView.as_view(service=TicketService(LocMemBackend()))),
     path("down/", ConsumeView.as_view(service=down())),
     path("picky/", Picky.as_view()),
+    path("rooms/<int:room>/", ConsumeView.as_view()),
+    path("rooms/<int:room>/authorize/", AuthorizeView.as_view()),
+    path("rooms/<int:room>/centrifugo/", CentrifugoConnectView.as_view()),
     path("plain/", plain),
     path("authorize/chat/", AuthorizeView.as_view(audience="chat")),
     path(
@@ -393,6 +398,22 @@ class TestInAProject:
         """In which every part of it would be found."""
         with pytest.raises(TypeError, match="not one string"):
             AuthorizeView.as_view(origins="https://example.com")
+
+    @pytest.mark.parametrize("view", [AuthorizeView, CentrifugoConnectView])
+    @pytest.mark.parametrize("audience", ["a b", None, 7])
+    def test_audiences_are_well_formed(self, view: Any, audience: Any) -> None:
+        """A wrong one fails when the view is made. It would refuse everybody."""
+        with pytest.raises(InvalidAudience):
+            view.as_view(audience=audience)
+        with pytest.raises(InvalidAudience):
+            type("Mine", (view,), {"audience": audience}).as_view()
+
+    def test_may_have_more_in_their_urls(self) -> None:
+        """Which a subclass, or a signal, may want to know."""
+        ticket = get_service().issue(CLAIMS)
+        assert consume({"ticket": ticket.value}, "/rooms/7/").status_code == 200
+        assert authorize("/rooms/7/authorize/").status_code == 401
+        assert consume({}, "/rooms/7/centrifugo/").status_code == 200
 
     def test_has_names(self) -> None:
         """For reverse(), under wherever the URLs are included."""

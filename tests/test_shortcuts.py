@@ -96,6 +96,12 @@ class TestIssueTicket:
         assert (ticket.user_id, ticket.username) == (user_id, "Ада")
         assert get_service().consume(ticket.value) == ticket
 
+    def test_says_the_name_in_text(self, issue: Callable[..., Ticket]) -> None:
+        """USERNAME_FIELD may be a number, or an object such as a telephone's."""
+        person: Any = Person(7)
+        person.name = 4711
+        assert issue(a_request(person)).username == "4711"
+
     def test_is_for_an_audience(self, issue: Callable[..., Ticket]) -> None:
         """Code may issue for any well-formed audience: it is not a client."""
         ticket = issue(a_request(Person(7)), audience="chat")

@@ -24,8 +24,8 @@ def addresses(option: str, value: Any) -> tuple[Address, ...]:
         found = tuple((str(host), int(port)) for host, port in value)
     except (TypeError, ValueError):
         found = ()
-    if not found:
-        raise TypeError(f"{option} is a list of (host, port), not {value!r}")
+    if not found:  # without the value: a URL in it may hold a password
+        raise TypeError(f"{option} is a list of (host, port), without URLs")
     return found
 
 

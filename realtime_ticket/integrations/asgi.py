@@ -21,7 +21,7 @@ from realtime_ticket.handshake import (
     without_ticket,
 )
 from realtime_ticket.service import TicketService
-from realtime_ticket.tickets import Ticket
+from realtime_ticket.tickets import Ticket, check_audience
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -96,6 +96,7 @@ class TicketMiddleware:
         if refusal not in ("strict", "visible"):
             raise ValueError(f"A refusal is 'strict' or 'visible', not {refusal!r}.")
         check_origins(origins)
+        check_audience(audience)
         if unknown := {*carriers} - {*CARRIERS}:
             raise ValueError(f"A ticket is carried by {CARRIERS}, not {unknown}.")
         self.app = app

@@ -29,7 +29,7 @@ class CentrifugoConnectView(ServiceView):
     audience: str = ""
     """Whom the tickets are for."""
 
-    def post(self, request: HttpRequest) -> JsonResponse:
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> JsonResponse:
         data = self.read_json().get("data")
         value = data.get("ticket") if isinstance(data, dict) else None
         try:

@@ -23,15 +23,17 @@ from django.http import (
     JsonResponse,
 )
 from django.utils.crypto import constant_time_compare
+from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.debug import sensitive_variables
 
 from realtime_ticket import conf
 from realtime_ticket.exceptions import InvalidTicket, StorageError
 from realtime_ticket.handshake import check_origins, find_ticket
 from realtime_ticket.service import TicketService
-from realtime_ticket.tickets import Ticket
+from realtime_ticket.tickets import Ticket, check_audience
 
 
 class BadRequest(Exception):
@@ -54,12 +56,14 @@ class ServiceView(View):
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
+        check_audience(initkwargs.get("audience", getattr(cls, "audience", "")))
         view = never_cache(csrf_exempt(super().as_view(**initkwargs)))
         # Or a rollback of the request's transaction would revive the ticket.
         for alias in connections if settings.configured else ():
             view = non_atomic_requests(using=alias)(view)
         return login_not_required(view)
 
+    @method_decorator(sensitive_variables())
     def dispatch(
         self, request: HttpRequest, *args: Any, **kwargs: Any
     ) -> HttpResponseBase:
@@ -113,7 +117,7 @@ class ConsumeView(ServiceView):
 
     http_method_names = ["post"]
 
-    def post(self, request: HttpRequest) -> HttpResponse:
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         fields = self.read_json()
         value, audience = fields.get("ticket"), fields.get("audience", "")
         if not isinstance(value, str) or not isinstance(audience, str):
@@ -161,7 +165,7 @@ class AuthorizeView(ServiceView):
         check_origins(initkwargs.get("origins"))
         return super().as_view(**initkwargs)
 
-    def get(self, request: HttpRequest) -> HttpResponse:
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         headers = request.headers
         if self.origins is not None and headers.get("Origin") not in self.origins:
             return _error(403, "This origin may not connect.")

@@ -40,6 +40,7 @@ from realtime_ticket import (
     Ticket,
     TicketService,
     aissue_ticket,
+    batching,
     get_service,
     issue_ticket,
     tickets,
@@ -52,6 +53,7 @@ from realtime_ticket.backends.memcached import MemcachedBackend
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.checks import check_settings
 from realtime_ticket.integrations.asgi import TicketMiddleware
+from realtime_ticket.integrations.centrifugo import CentrifugoConnectView
 from realtime_ticket.lazy import LazyTicket
 from tests import servers
 from tests.faults.planted import OnCache, OnDatabase, OnMemcached, OnRedis
@@ -87,8 +89,14 @@ async def aconsuming(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
+class Failing(CentrifugoConnectView):
+    def result(self, ticket: Ticket) -> dict[str, Any]:
+        raise RuntimeError(f"Nothing to do for {ticket.username}.")
+
+
 urlpatterns = [
     path("", include("realtime_ticket.urls")),
+    path("failing/", Failing.as_view()),
     path("", include("realtime_ticket.integrations.urls")),
     path("view/", view),
     path("async/", async_view),
@@ -288,6 +296,8 @@ STORAGES = [
 ]  # fmt: skip
 
 PASSWORD = "pass-word-of-the-storage"
+NODES = [f"redis://:{PASSWORD}@10.0.0.1:6379"]
+OTHER_KEY = "another-key-of-these-tests-that-is-long-enough"
 Outage = Callable[[Path], AbstractContextManager[BaseBackend]]
 
 
@@ -629,6 +639,51 @@ class TestErrorPages:
         _, html = mailed(get, place, include_html=True)
         assert watch.leaks(html) == []
 
+    def test_in_a_mail_about_who_may_not_wait(
+        self, get: Any, watch: Watch, storage: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nor is the ticket of someone who was turned away, which is still good.
+
+        Mutants: report-shows-who-may-not-wait.
+        """
+        storage(False)
+        monkeypatch.setattr(batching, "MAX_WAITING", 0)
+        _, html = mailed(get, "/aconsuming/", include_html=True)
+        assert "too many calls wait" in html
+        assert watch.leaks(html) == []
+
+    @pytest.mark.parametrize("keys", [[KEY, OTHER_KEY], [KEY, f"{OTHER_KEY} "]])
+    @pytest.mark.usefixtures("get")
+    def test_in_a_mail_about_a_service(
+        self, watch: Watch, settings: Any, keys: list[str]
+    ) -> None:
+        """A key opens every ticket, and the setting with the keys may be wrong.
+
+        Mutants: report-shows-service-keys.
+        """
+        settings.REALTIME_TICKET_SERVICE_KEYS = keys
+        body = json.dumps({"data": {"ticket": get_service().issue(CLAIMS).value}})
+
+        def connect(place: str) -> None:
+            client, headers = Client(raise_request_exception=False), {}
+            headers["Authorization"] = f"Bearer {KEY}"
+            answer = post(client, place, body.encode(), "application/json", **headers)
+            assert answer.status_code == 500
+
+        _, html = mailed(connect, "/failing/", include_html=True)
+        assert watch.leaks(html) == []
+        assert KEY not in html and OTHER_KEY not in html
+
+    def test_in_a_mail_about_a_wrong_setting(self, get: Any, settings: Any) -> None:
+        """What stands beside the wrong option may be a password.
+
+        Mutants: report-shows-options.
+        """
+        settings.REALTIME_TICKET_BACKEND = REDIS
+        settings.REALTIME_TICKET_REDIS = {"hots": "redis", "password": PASSWORD}
+        _, html = mailed(get, "/consuming/", include_html=True)
+        assert "hots" in html and PASSWORD not in html
+
 
 def mailed(get: Any, place: str, *, include_html: bool) -> list[str]:
     """Return the parts of the mail that the admins get about a page that fails."""
@@ -667,6 +722,29 @@ class TestCommands:
             watch.hear(said.getvalue())
             assert PASSWORD not in said.getvalue()
         assert watch.leaks() == []
+
+    @pytest.mark.parametrize(
+        ("backend", "options"),
+        [
+            ("redis_cluster.RedisClusterBackend", {"startup_nodes": NODES}),
+            (
+                "redis_sentinel.RedisSentinelBackend",
+                {"sentinels": NODES, "service_name": "tickets"},
+            ),
+        ],
+    )
+    def test_check_of_urls_for_nodes(
+        self, settings: Any, backend: str, options: dict[str, Any]
+    ) -> None:
+        """Neither are those in URLs where addresses belong.
+
+        Mutants: nodes-repeat-a-wrong-url.
+        """
+        settings.REALTIME_TICKET_BACKEND = f"realtime_ticket.backends.{backend}"
+        settings.REALTIME_TICKET_REDIS = options
+        (finding,) = check_settings()
+        assert finding.id == "realtime_ticket.E005"
+        assert PASSWORD not in f"{finding}{finding.hint}"
 
     def test_check_of_a_url_that_is_none(self, settings: Any) -> None:
         """A password that breaks its URL is not repeated.

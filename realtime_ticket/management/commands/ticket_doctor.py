@@ -66,11 +66,15 @@ def _word(finding: Finding) -> str:
 
 
 def _findings() -> Iterator[Finding]:
-    yield from doctor.of_checks(check_settings())
+    wrong = list(doctor.of_checks(check_settings()))
+    yield from wrong
     try:
         service = conf.new_service()
-    except conf.WrongSetting:
+    except conf.WrongSetting as exc:
         yield from doctor.of_checks(check_backend())
+        if exc.id not in {finding.name for finding in wrong}:
+            # Silenced, but nothing can be examined. Who asks shall know why.
+            yield Finding(exc.id, exc.message, level=checks.ERROR, hint=exc.hint)
         return
     try:
         yield from doctor.examine(service)
