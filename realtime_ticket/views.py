@@ -8,7 +8,6 @@ from typing import Any
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.views import View
-from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
 
 from . import conf
@@ -41,9 +40,9 @@ class BaseTicketView(View):
         audience = initkwargs.get("audience", cls.audience)
         if audience is not None:
             check_audience(audience)
-        # Here and not on dispatch(), because these decorators tell an async view by the
+        # Here and not on dispatch(), because the decorator tells an async view by the
         # function, and dispatch() is none. Also for projects without the middleware.
-        view = never_cache(csrf_protect(super().as_view(**initkwargs)))
+        view = csrf_protect(super().as_view(**initkwargs))
         # LoginRequiredMiddleware would redirect to a page where a script needs a 401.
         return login_not_required(view)
 
@@ -83,11 +82,12 @@ class BaseTicketView(View):
         return response
 
     def _method_not_allowed(self) -> JsonResponse:
-        return JsonResponse(
+        response = JsonResponse(
             {"status": "error", "message": "Use POST."},
             status=405,
             headers={"Allow": "POST"},
         )
+        return _not_stored(response)
 
 
 class RealtimeTicketView(BaseTicketView):
@@ -101,9 +101,10 @@ class RealtimeTicketView(BaseTicketView):
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> JsonResponse:
         try:
-            return self.grant(issue_ticket(request, audience=self.get_audience()))
+            response = self.grant(issue_ticket(request, audience=self.get_audience()))
         except _REFUSED as exc:
-            return self.refuse(exc)
+            response = self.refuse(exc)
+        return _not_stored(response)
 
     def http_method_not_allowed(
         self, request: HttpRequest, *args: Any, **kwargs: Any
@@ -119,11 +120,21 @@ class AsyncRealtimeTicketView(BaseTicketView):
     ) -> JsonResponse:
         try:
             ticket = await aissue_ticket(request, audience=self.get_audience())
-            return self.grant(ticket)
+            response = self.grant(ticket)
         except _REFUSED as exc:
-            return self.refuse(exc)
+            response = self.refuse(exc)
+        return _not_stored(response)
 
     async def http_method_not_allowed(  # type: ignore[override]
         self, request: HttpRequest, *args: Any, **kwargs: Any
     ) -> JsonResponse:
         return self._method_not_allowed()
+
+
+def _not_stored(response: JsonResponse) -> JsonResponse:
+    """Keep the response out of every cache (RFC 9111, section 5.2.2.5).
+
+    Not with never_cache(), which takes longer than to make a ticket.
+    """
+    response.headers["Cache-Control"] = "no-store"
+    return response
