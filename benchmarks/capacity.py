@@ -68,20 +68,25 @@ class Rates:
             postgresql=find(3, "rate", "postgresql.* in flight")["ours"],
         )
 
-    @property
-    def processes(self) -> int:
-        """Return how many realtime processes keep up with the Django workers."""
-        return math.ceil(WORKERS * self.worker / self.process)
+    def processes(self, workers: int) -> int:
+        """Return how many realtime processes keep up with so many Django workers."""
+        return math.ceil(workers * self.worker / self.process)
 
-    @property
-    def cluster(self) -> Cluster:
-        """Return the cluster of the page, with a second's work before Django."""
-        tickets = WORKERS * self.worker
+    def cluster(self, workers: int) -> Cluster:
+        """Return the cluster of both, with a second's work before Django."""
+        tickets = workers * self.worker
         return Cluster(
             tickets=tickets,
-            handshakes=self.processes * self.process,
+            handshakes=self.processes(workers) * self.process,
             backlog=tickets,
         )
+
+    def workers(self, clients: int, seconds: float) -> int:
+        """Return how few Django workers bring so many clients back in this time."""
+        workers = math.ceil(clients / seconds / self.worker)
+        while simulate(clients, Client(), self.cluster(workers)).seconds() > seconds:
+            workers += 1
+        return workers
 
 
 def scenarios(cluster: Cluster) -> dict[str, tuple[Client, Cluster]]:
@@ -140,25 +145,27 @@ def _carries(rates: Rates) -> str:
 
 def _needs(rates: Rates) -> str:
     def line(clients: int, seconds: int) -> tuple[str, ...]:
-        rate = clients / seconds
+        workers = rates.workers(clients, seconds)
         return (
             f"{clients:,}",
             f"{seconds} s",
-            f"{math.ceil(rate / rates.worker):,}",
-            f"{math.ceil(rate / rates.process):,}",
-            f"{rate / rates.redis:.1%}",
+            f"{workers:,}",
+            f"{rates.processes(workers):,}",
+            f"{workers * rates.worker / rates.redis_per_call:.0%}",
         )
 
-    return _table(
-        ("clients", "within", "Django workers", "realtime processes", "of one Redis"),
-        [line(clients, seconds) for clients, seconds in STORMS],
+    head = (
+        *("clients", "within", "Django workers", "realtime processes"),
+        "of one Redis, at most",
     )
+    return _table(head, [line(clients, seconds) for clients, seconds in STORMS])
 
 
 def _storms(rates: Rates) -> str:
     lines = []
-    for name, (client, cluster) in scenarios(rates.cluster).items():
-        outcome = simulate(CLIENTS, client, cluster)
+    cluster = rates.cluster(WORKERS)
+    for name, (client, against) in scenarios(cluster).items():
+        outcome = simulate(CLIENTS, client, against)
         lines.append(
             (
                 name,
@@ -168,9 +175,9 @@ def _storms(rates: Rates) -> str:
             )
         )
     about = (
-        f"{CLIENTS:,} clients, {WORKERS} Django workers, {rates.processes} realtime "
-        f"processes; all requests of the clients, one after another, would take "
-        f"{CLIENTS / rates.cluster.tickets:.0f} s.\n"
+        f"{CLIENTS:,} clients, {WORKERS} Django workers, {rates.processes(WORKERS)} "
+        "realtime processes; all requests of the clients, one after another, would "
+        f"take {CLIENTS / cluster.tickets:.0f} s.\n"
     )
     head = ("", "half are back after", "99.9 % after", "requests to Django for each")
     return about + _table(head, lines)
@@ -203,7 +210,7 @@ def main() -> None:
 
     rates = measured()
     PAGE.write_text(page(PAGE.read_text(), rates))
-    capacity_plots.draw(rates.cluster, IMAGES)
+    capacity_plots.draw(rates.cluster(WORKERS), IMAGES)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,8 @@ def clearing(many: TableStore, effort: Effort) -> list[Finding]:
             latencies.append(now - before)
         process.kill()
     service.close()
+    if process.returncode and now < started + PATIENCE:
+        raise RuntimeError("Clearing failed.")
     work = f"{many.name}, issue while {effort.most:,} expired are cleared"
     measured = sample(latencies, now - started)
     return [

@@ -24,7 +24,8 @@ PEERS = {
     "of 2012": "/2012/",
 }
 UNDER_WSGI = {"realtime_ticket": "/ticket/"} | PEERS
-# The views of the others are synchronous, and only that of the floor is ours to change.
+# The views of other products are synchronous, and so are those that are compared with
+# them. The page says so.
 UNDER_ASGI = {"realtime_ticket": "/async-ticket/"} | PEERS
 UNDER_ASGI["a constant (floor)"] = "/async-floor/"
 

@@ -166,7 +166,8 @@ async def _per_call() -> AsyncIterator[Issue]:
 
         async def issue() -> str:
             value, data = by_hand.make()
-            await client.set(value, data, ex=PATIENCE)
+            if not await client.set(value, data, ex=PATIENCE):
+                raise RuntimeError
             return value
 
         yield issue

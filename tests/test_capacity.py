@@ -198,11 +198,27 @@ def test_the_page_says_what_was_measured(rates: Rates) -> None:
     assert capacity.page(text, rates) == text
 
 
+@pytest.mark.parametrize(("clients", "seconds"), capacity.STORMS)
+def test_the_page_says_how_many_servers_suffice(
+    rates: Rates, clients: int, seconds: int
+) -> None:
+    """In the simulation of this very page. One worker less takes longer."""
+    workers = rates.workers(clients, seconds)
+
+    def taken(workers: int) -> float:
+        return simulate(clients, Client(), rates.cluster(workers)).seconds()
+
+    assert taken(workers) <= seconds
+    assert workers == 1 or taken(workers - 1) > seconds
+
+
 def test_the_page_is_right_about_its_storms(rates: Rates) -> None:
     """What the prose says of each storm is what comes out."""
 
     def outcomes() -> Iterator[Storm]:
-        for client, cluster in capacity.scenarios(rates.cluster).values():
+        for client, cluster in capacity.scenarios(
+            rates.cluster(capacity.WORKERS)
+        ).values():
             yield simulate(capacity.CLIENTS, client, cluster)
 
     bounded, unbounded, half, limited, longer, shorter, spread = outcomes()
