@@ -92,9 +92,13 @@ class GroupCommit(Generic[Call, Outcome]):
             local.by_owner = WeakKeyDictionary()
         owner: Any = None
         if self._thread_sensitive:  # in the order in which asgiref looks for a thread
-            owner = getattr(AsyncToSync.executors, "current", None)
-            owner = owner or SyncToAsync.thread_sensitive_context.get(None)
-        if owner is None:
+            owner = (
+                getattr(AsyncToSync.executors, "current", None)
+                or SyncToAsync.thread_sensitive_context.get(None)
+                # and where it refuses a task one, for fear of a deadlock: that task
+                or (SyncToAsync.deadlock_context.get(False) and asyncio.current_task())
+            )
+        if not owner:
             return local.shared
         return local.by_owner.setdefault(owner, _Lane(loop, self._start))
 

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -717,7 +717,7 @@ class TestThreadSensitive:
         """Synchronous code, in asgiref's one thread, calls and waits. Its batch is made
         there, not after one that waits for that thread.
 
-        Mutants: batch-forgets-who-waits-in-a-thread.
+        Mutants: batch-mixes-requests.
         """
         monkeypatch.setattr(batching, "MAX_WAIT", 1.0)
         commit: GroupCommit[str, Any] = GroupCommit(Storage(), thread_sensitive=True)
@@ -750,7 +750,8 @@ class TestThreadSensitive:
 
         async def scene() -> list[Any]:
             storage.gate.clear()
-            first = asyncio.create_task(sync_to_async(synchronous)())
+            in_a_thread = sync_to_async(synchronous, thread_sensitive=False)
+            first = asyncio.create_task(in_a_thread())
             await until(storage.entered)
             waiting = await board(commit, "a", "b")
             storage.gate.set()
@@ -758,6 +759,33 @@ class TestThreadSensitive:
 
         assert asyncio.run(scene()) == ["X", "A", "B"]
         assert storage.batches == [["x"], ["a", "b"]]
+
+    def test_who_is_refused_a_thread_is_refused_alone(self) -> None:
+        """asgiref refuses a task that its thread started: both might wait for ever.
+
+        Mutants: batch-shares-who-is-refused-a-thread.
+        """
+        commit: GroupCommit[str, Any] = GroupCommit(Storage(), thread_sensitive=True)
+
+        async def scene() -> None:
+            loop, boarded = asyncio.get_running_loop(), asyncio.Event()
+
+            async def call() -> Any:
+                waiter = commit.submit("x")
+                boarded.set()
+                return await waiter
+
+            def start() -> Future[Any]:
+                return asyncio.run_coroutine_threadsafe(call(), loop)
+
+            starting = asyncio.create_task(sync_to_async(start)())
+            await boarded.wait()
+            others = await board(commit, "a", "b")
+            with pytest.raises(RuntimeError, match="deadlock"):
+                await asyncio.wrap_future(await starting)
+            assert await asyncio.gather(*others) == ["A", "B"]
+
+        asyncio.run(scene())
 
     def test_forgets_requests(self) -> None:
         """Nothing is kept of a request whose context is over.

@@ -205,6 +205,7 @@ class TestReplicas:
             with within(0.4):
                 last = service.issue(CLAIMS)
             replica.thaw()
+            assert eventually(lambda: _lets_in(service, service.issue(CLAIMS)), 9)
             for spent in (one, other):
                 with pytest.raises(InvalidTicket):
                     service.consume(spent.value)

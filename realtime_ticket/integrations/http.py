@@ -23,7 +23,6 @@ from django.http import (
     JsonResponse,
 )
 from django.utils.crypto import constant_time_compare
-from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
@@ -56,14 +55,15 @@ class ServiceView(View):
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
-        check_audience(initkwargs.get("audience", getattr(cls, "audience", "")))
-        view = never_cache(csrf_exempt(super().as_view(**initkwargs)))
+        check_audience(initkwargs.get("audience", ""))
+        # Around Django's own function as well, which has the keys in a variable.
+        view = sensitive_variables()(super().as_view(**initkwargs))
+        view = never_cache(csrf_exempt(view))
         # Or a rollback of the request's transaction would revive the ticket.
         for alias in connections if settings.configured else ():
             view = non_atomic_requests(using=alias)(view)
         return login_not_required(view)
 
-    @method_decorator(sensitive_variables())
     def dispatch(
         self, request: HttpRequest, *args: Any, **kwargs: Any
     ) -> HttpResponseBase:

@@ -65,6 +65,7 @@ from tests.test_service import Door, both_doors
 from tests.test_shortcuts import REMOTE
 
 REDIS = "realtime_ticket.backends.redis.RedisBackend"
+OTHER_KEY = "another-key-of-these-tests-that-is-long-enough"
 
 
 def view(request: HttpRequest) -> HttpResponse:
@@ -97,6 +98,7 @@ class Failing(CentrifugoConnectView):
 urlpatterns = [
     path("", include("realtime_ticket.urls")),
     path("failing/", Failing.as_view()),
+    path("failing/with-keys/", Failing.as_view(keys=[KEY, OTHER_KEY])),
     path("", include("realtime_ticket.integrations.urls")),
     path("view/", view),
     path("async/", async_view),
@@ -297,7 +299,6 @@ STORAGES = [
 
 PASSWORD = "pass-word-of-the-storage"
 NODES = [f"redis://:{PASSWORD}@10.0.0.1:6379"]
-OTHER_KEY = "another-key-of-these-tests-that-is-long-enough"
 Outage = Callable[[Path], AbstractContextManager[BaseBackend]]
 
 
@@ -653,11 +654,13 @@ class TestErrorPages:
         assert watch.leaks(html) == []
 
     @pytest.mark.parametrize("keys", [[KEY, OTHER_KEY], [KEY, f"{OTHER_KEY} "]])
+    @pytest.mark.parametrize("place", ["/failing/", "/failing/with-keys/"])
     @pytest.mark.usefixtures("get")
     def test_in_a_mail_about_a_service(
-        self, watch: Watch, settings: Any, keys: list[str]
+        self, watch: Watch, settings: Any, place: str, keys: list[str]
     ) -> None:
-        """A key opens every ticket, and the setting with the keys may be wrong.
+        """A key opens every ticket. It is the setting's, which may be wrong, or one
+        view's own.
 
         Mutants: report-shows-service-keys.
         """
@@ -670,7 +673,7 @@ class TestErrorPages:
             answer = post(client, place, body.encode(), "application/json", **headers)
             assert answer.status_code == 500
 
-        _, html = mailed(connect, "/failing/", include_html=True)
+        _, html = mailed(connect, place, include_html=True)
         assert watch.leaks(html) == []
         assert KEY not in html and OTHER_KEY not in html
 
