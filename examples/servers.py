@@ -42,7 +42,10 @@ SERVERS = {
         "channels", shell("-m daphne -b 127.0.0.1 -p $PORT server:application")
     ),
     "channels-uvicorn": Server(
-        "channels", shell("-m uvicorn --port $PORT server:application")
+        "channels",
+        shell(
+            "-m uvicorn --port $PORT --timeout-graceful-shutdown 3 server:application"
+        ),
     ),
     "cyclone": Server("cyclone"),
     "fastapi": Server("fastapi"),

@@ -428,9 +428,11 @@ class Server:
 
         return asyncio.run(come_and_go())
 
-    def stream(self, ticket: str, origin: str | None = "ours") -> tuple[int, str]:
-        """Ask for ``/events``. Return the status, and the first line for its page."""
-        origin = self.origin if origin == "ours" else origin
+    @contextlib.contextmanager
+    def listening(
+        self, ticket: str, origin: str | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Ask for ``/events``, and hold on to the answer."""
         client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         with contextlib.closing(client):
             client.request(
@@ -439,7 +441,13 @@ class Server:
                 headers={"Origin": origin} if origin else {},
             )
             with client.getresponse() as response:
-                line = response.readline().decode().strip()
+                yield response
+
+    def stream(self, ticket: str, origin: str | None = "ours") -> tuple[int, str]:
+        """Ask for ``/events``. Return the status, and the first line for its page."""
+        origin = self.origin if origin == "ours" else origin
+        with self.listening(ticket, origin) as response:
+            line = response.readline().decode().strip()
         readers = response.getheader("Access-Control-Allow-Origin")
         if origin and readers not in (origin, "*"):
             line = f"hidden: Access-Control-Allow-Origin is {readers}"

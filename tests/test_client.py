@@ -158,6 +158,9 @@ socket.addEventListener("close", ({ code, reason, willReconnect }) => {
 });
 socket.addEventListener("waiting", (event) => event.delay.toFixed() + event.attempt);
 socket.addEventListener("refused", ({ error }: { error: TicketError }) => error.status);
+const onMessage = (event: MessageEvent<string>) => console.log(event.data);
+socket.addEventListener("message", onMessage);
+socket.removeEventListener("message", onMessage);
 socket.binaryType = "arraybuffer";
 socket.send(new Uint8Array(1));
 const source = new RealtimeEventSource(new URL("https://x.example/"));

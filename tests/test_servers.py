@@ -11,9 +11,11 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from realtime_ticket.handshake import PROTOCOL
 from realtime_ticket.tickets import new_value
@@ -23,6 +25,9 @@ from tests.matrix import ROWS, USERS, Row, Server, World
 FOREIGN = "https://evil.example"
 OUTAGE = 4
 """Seconds within which a client hears of an outage."""
+
+STOP = 10
+"""Seconds within which a server ends that is told to."""
 
 
 def each(which: Callable[[Row], object] = lambda row: True) -> pytest.MarkDecorator:
@@ -315,3 +320,30 @@ def test_the_log_shows_no_ticket(server: Server) -> None:
     assert "/ws" in log, "it logs nothing, so this says nothing"
     assert not [value for _, value in shown if value in log]
     assert not re.search(r"rt_[\w-]{43}", log)
+
+
+@each(lambda row: row.carriers != ("auth",))
+def test_who_is_connected_comes_back_after_a_restart(
+    server: Server, tmp_path: Path
+) -> None:
+    """A server that is told to stop does so soon, in spite of its clients, and tells
+    none of them 1000: the page's client would take that for the end.
+
+    Mutants: Sanic says 1000; uvicorn waits for the end of a stream.
+    """
+
+    async def last_words(other: Server) -> int:
+        async with other.dial(by(other, ticket(other))) as session:
+            other.process.terminate()
+            try:
+                while True:
+                    await session.say("Are you still there?")
+            except ConnectionClosed as exc:
+                return exc.rcvd.code if exc.rcvd else 1006
+
+    with (
+        matrix.serving(server.row, server.world, tmp_path) as other,
+        other.listening(ticket(other)) if other.row.events else nullcontext(),
+    ):
+        assert asyncio.run(asyncio.wait_for(last_words(other), STOP)) != 1000
+        other.process.wait(STOP)

@@ -73,5 +73,7 @@ app.router.add_get("/ws", chat)
 app.router.add_get("/events", events, allow_head=False)
 
 if __name__ == "__main__":
-    # Or a stream goes on when its client has left.
-    web.run_app(app, host="127.0.0.1", port=PORT, handler_cancellation=True)
+    # Or a stream goes on when its client has left, and when the server is to stop.
+    web.run_app(
+        app, host="127.0.0.1", port=PORT, handler_cancellation=True, shutdown_timeout=1
+    )

@@ -51,5 +51,13 @@ class Chat(WebSocketServerProtocol):
 if __name__ == "__main__":
     factory = WebSocketServerFactory()
     factory.protocol = Chat
+    # webStatus redirects anyone to wherever a URL says. onConnect() judges "null" too.
+    factory.setProtocolOptions(
+        webStatus=False,
+        allowNullOrigin=True,
+        autoPingInterval=30,
+        autoPingTimeout=30,
+        maxMessagePayloadSize=2**16,
+    )
     reactor.listenTCP(PORT, factory, interface="127.0.0.1")
     reactor.run()

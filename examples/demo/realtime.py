@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 import django
 from django.conf import settings
@@ -29,7 +28,7 @@ async def let_in(connection: ServerConnection, request: Request) -> Response | N
     try:
         value = find_ticket(
             subprotocols=headers.get_all("Sec-WebSocket-Protocol"),
-            query=urlsplit(request.path).query,
+            query=request.path.partition("?")[2],
             authorization=headers.get("Authorization"),
         )
         ticket = await get_service().aconsume(value)

@@ -56,4 +56,5 @@ async def events(ticket: Shown):
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, host="127.0.0.1", port=PORT)
+    # Or an open stream would keep it from stopping.
+    uvicorn.run(app, host="127.0.0.1", port=PORT, timeout_graceful_shutdown=3)

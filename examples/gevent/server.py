@@ -27,6 +27,8 @@ PORT = int(os.environ.get("PORT", "8001"))
 tickets = TicketService(RedisBackend(url=REDIS))
 origins = AllowedOrigins([ORIGIN], allow_missing=True)
 
+LIMITS = {"ping_interval": 30, "max_message_size": 2**16}
+
 
 def app(environ, start_response):
     page = PAGES.get(environ["PATH_INFO"])
@@ -55,7 +57,7 @@ def refuse(start_response, status):
 
 def chat(name, environ, start_response):
     try:
-        websocket = Server.accept(environ, subprotocols=[PROTOCOL])
+        websocket = Server.accept(environ, subprotocols=[PROTOCOL], **LIMITS)
     except RemoteProtocolError:
         return refuse(start_response, "400 Bad Request")
     with suppress(ConnectionClosed):
@@ -75,7 +77,9 @@ def events(name, environ, start_response):
     }
     start_response("200 OK", list(headers.items()))
     yield f"data: Hello, {name}!\n\n".encode()
-    gevent.sleep(3600)
+    while True:
+        gevent.sleep(15)
+        yield b": still here\n\n"  # which fails when the client has left
 
 
 PAGES = {"/ws": chat, "/events": events}

@@ -52,4 +52,5 @@ with_ticket = DefineMiddleware(
 app = Litestar([chat, events], middleware=[with_ticket])
 
 if __name__ == "__main__":
-    uvicorn.run(app, host="127.0.0.1", port=PORT)
+    # Or an open stream would keep it from stopping.
+    uvicorn.run(app, host="127.0.0.1", port=PORT, timeout_graceful_shutdown=3)

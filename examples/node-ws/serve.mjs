@@ -9,6 +9,7 @@ const PORT = Number(process.env.PORT ?? 8001);
 export function serve(getdel) {
   const websockets = new WebSocketServer({
     noServer: true,
+    maxPayload: 2 ** 16,
     handleProtocols: (offered) => offered.has(PROTOCOL) && PROTOCOL,
   });
 
@@ -44,6 +45,7 @@ function chat(websocket, name) {
 }
 
 function refuse(socket, status) {
+  socket.once("finish", () => socket.destroy()); // whether or not the client hangs up
   socket.end(
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n` +
       "Connection: close\r\nContent-Length: 0\r\n\r\n",

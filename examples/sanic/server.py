@@ -15,6 +15,7 @@ ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")
 PORT = int(os.environ.get("PORT", "8001"))
 
 app = Sanic("chat")
+app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 3  # seconds for open streams, when it stops
 tickets = TicketService(RedisBackend(url=REDIS))
 origins = AllowedOrigins([ORIGIN], allow_missing=True)
 
@@ -43,9 +44,13 @@ async def let_in(request):
 @app.websocket("/ws", subprotocols=[PROTOCOL])
 async def chat(request, websocket):
     name = request.ctx.ticket.username
-    await websocket.send(f"Hello, {name}!")
-    async for text in websocket:
-        await websocket.send(f"{name}: {text}")
+    try:
+        await websocket.send(f"Hello, {name}!")
+        async for text in websocket:
+            await websocket.send(f"{name}: {text}")
+    except asyncio.CancelledError:  # Sanic stops, and would say 1000: for good
+        await websocket.close(1001)
+        raise
 
 
 @app.get("/events")

@@ -37,6 +37,8 @@ async def connect(sid, environ, auth):
     except StorageError:
         raise Refused("Try again.", {"status": 503}) from None
     await server.save_session(sid, {"name": ticket.username})
+    # For broadcasts: without to="members" they reach those who are still being judged.
+    await server.enter_room(sid, "members")
     await server.emit("message", f"Hello, {ticket.username}!", to=sid)
 
 

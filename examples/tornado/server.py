@@ -55,8 +55,10 @@ class Chat(WithTicket, WebSocketHandler):
 
 
 class Events(WithTicket):
-    async def get(self):
+    def initialize(self):
         self.gone = asyncio.Event()
+
+    async def get(self):
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("Cache-Control", "no-store")
         self.set_header("Access-Control-Allow-Origin", ORIGIN)
@@ -69,7 +71,8 @@ class Events(WithTicket):
 
 
 async def main():
-    Application([("/ws", Chat), ("/events", Events)]).listen(PORT, "127.0.0.1")
+    pages = [("/ws", Chat), ("/events", Events)]
+    Application(pages, websocket_ping_interval=30).listen(PORT, "127.0.0.1")
     await asyncio.Event().wait()
 
 

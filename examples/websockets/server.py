@@ -3,7 +3,6 @@
 import asyncio
 import os
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from websockets.asyncio.server import serve
 
@@ -21,8 +20,9 @@ origins = AllowedOrigins([ORIGIN], allow_missing=True)
 
 async def let_in(connection, request):
     """Set connection.ticket, or return the response that refuses."""
-    headers, url = request.headers, urlsplit(request.path)
-    if url.path != "/ws":
+    headers = request.headers
+    path, _, query = request.path.partition("?")
+    if path != "/ws":
         return connection.respond(HTTPStatus.NOT_FOUND, "Connect to /ws.\n")
     # Not with serve(origins=...), which is asked when the ticket is already spent.
     if headers.get("Origin") not in origins:
@@ -30,7 +30,7 @@ async def let_in(connection, request):
     try:
         value = find_ticket(
             subprotocols=headers.get_all("Sec-WebSocket-Protocol"),
-            query=url.query,
+            query=query,
             authorization=headers.get("Authorization"),
         )
         connection.ticket = await tickets.aconsume(value)

@@ -142,6 +142,22 @@ test("an empty id, by which a server starts afresh, is not sent", async () => {
   assert.deepEqual(queryOf(all[1]), { room: "a", ticket: "rt_2" });
 });
 
+test("a message without an id does not make an earlier connection's forgotten", async () => {
+  const { all } = await makeOpen();
+  all[0].message("", { lastEventId: "7" });
+  all[0].lose();
+  await pass(1000);
+  all[1].message("hello"); // the browser's new EventSource knows no id: ""
+  all[1].lose();
+  await pass(2000);
+  assert.equal(queryOf(all[2]).lastEventId, "7");
+  all[2].message("", { lastEventId: "8" });
+  all[2].message("", { lastEventId: "" });
+  all[2].lose();
+  await pass(4000);
+  assert.equal(queryOf(all[3]).lastEventId, undefined);
+});
+
 test("named events are the server's, on every connection, and count as last event", async () => {
   const { source, all } = make();
   const heard = [];

@@ -77,7 +77,7 @@ export type ConnectionOptions = {
     getTicket?: (signal: AbortSignal) => Promise<string>;
     /**
      * The ticket in the page itself,
-     * `{{ realtime_ticket }}`. It serves the first attempt, if the page is young enough.
+     * `{{ realtime_ticket|default_if_none:'' }}`. It serves the first attempt, if the page is young enough.
      */
     firstTicket?: string | null;
     /**
@@ -202,6 +202,7 @@ export type ConnectionEvents = {
 };
 export type ConnectionTarget = {
     addEventListener<K extends keyof ConnectionEvents>(type: K, listener: ((event: ConnectionEvents[K]) => void) | null, options?: boolean | AddEventListenerOptions): void;
+    removeEventListener(type: string, listener: ((event: any) => void) | EventListenerObject | null, options?: boolean | EventListenerOptions): void;
 } & EventTarget;
 /** Say why there is no ticket. */
 export declare class TicketError extends Error {

@@ -40,7 +40,7 @@
  *   fetchTicket(). What it throws is a reason to try again later, but a permanent
  *   TicketError is one to stop.
  * @property {string | null} [firstTicket] The ticket in the page itself,
- *   `{{ realtime_ticket }}`. It serves the first attempt, if the page is young enough.
+ *   `{{ realtime_ticket|default_if_none:'' }}`. It serves the first attempt, if the page is young enough.
  * @property {number} [firstTicketLifetime] REALTIME_TICKET_EXPIRE in ms: 10000.
  * @property {string} [param] The query parameter of the ticket: "ticket".
  * @property {number} [minDelay] The least time between two attempts: 500.
@@ -99,10 +99,16 @@
  */
 
 /**
- * @typedef {{addEventListener<K extends keyof ConnectionEvents>(
- *   type: K,
- *   listener: ((event: ConnectionEvents[K]) => void) | null,
- *   options?: boolean | AddEventListenerOptions): void} & EventTarget} ConnectionTarget
+ * @typedef {{
+ *   addEventListener<K extends keyof ConnectionEvents>(
+ *     type: K,
+ *     listener: ((event: ConnectionEvents[K]) => void) | null,
+ *     options?: boolean | AddEventListenerOptions): void,
+ *   removeEventListener(
+ *     type: string,
+ *     listener: ((event: any) => void) | EventListenerObject | null,
+ *     options?: boolean | EventListenerOptions): void,
+ * } & EventTarget} ConnectionTarget
  */
 
 /** What setTimeout() takes. It fires at once after more. */
@@ -656,8 +662,10 @@ export class RealtimeEventSource extends Connection {
       if (this.#lastEventId) parameters[lastEventIdParam] = this.#lastEventId;
       const target = withQuery(resolved, parameters);
       const source = (this.#source = new EventSource(target, { withCredentials }));
+      let heard = false; // an id, since the browser's new object knows none from before
       this.#forward = alive((event) => {
-        this.#lastEventId = event.lastEventId;
+        heard ||= event.lastEventId !== "";
+        if (heard) this.#lastEventId = event.lastEventId;
         this.dispatchEvent(copyOf(event));
       });
       for (const type of this.#types) source.addEventListener(type, this.#forward);
