@@ -15,6 +15,9 @@ from .stores import MemcachedStore, RedisStore, Store, TableStore
 
 TITLE = "Growth: few and many outstanding tickets"
 
+ENOUGH = 10_000
+"""Tickets to be stored before their size is told: few fit into what is there anyway."""
+
 PATIENCE = 60
 """Seconds that clearing may take before it is given up."""
 
@@ -69,8 +72,9 @@ def outstanding(few: Store, many: Store, effort: Effort) -> list[Finding]:
     other.close()
     among = f"{least:,} outstanding"
     work = f"{many.name}, {most:,} outstanding"
+    sizes = [once(f"{many.name}, bytes of a ticket", "memory", size)]
     return [
-        once(f"{many.name}, bytes of a ticket", "memory", size),
+        *(sizes if most >= ENOUGH else []),
         result.ratio(work, among, "time", Target(at_most=1.2)),
         floor.ratio(f"{work}, {many.driver} alone", among, "time"),
     ]

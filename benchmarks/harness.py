@@ -53,7 +53,7 @@ class Effort:
 
 EFFORTS: Final = {
     "full": Effort(rounds=9, seconds=0.15, most=1_000_000),
-    "quick": Effort(rounds=3, seconds=0.05, most=100),
+    "quick": Effort(rounds=2, seconds=0.05, most=100),
     "tiny": Effort(rounds=2, seconds=0.01, most=20),
 }
 
