@@ -398,6 +398,8 @@ class TestInAProject:
         """In which every part of it would be found."""
         with pytest.raises(TypeError, match="not one string"):
             AuthorizeView.as_view(origins="https://example.com")
+        with pytest.raises(TypeError, match="not one string"):
+            type("Mine", (AuthorizeView,), {"origins": "https://e.example"}).as_view()
 
     @pytest.mark.parametrize("view", [AuthorizeView, CentrifugoConnectView])
     @pytest.mark.parametrize("audience", ["a b", None, 7])
@@ -405,6 +407,8 @@ class TestInAProject:
         """A wrong one fails when the view is made. It would refuse everybody."""
         with pytest.raises(InvalidAudience):
             view.as_view(audience=audience)
+        with pytest.raises(InvalidAudience):
+            type("Mine", (view,), {"audience": audience}).as_view()
 
     def test_may_have_more_in_their_urls(self) -> None:
         """Which a subclass, or a signal, may want to know."""

@@ -55,7 +55,8 @@ class ServiceView(View):
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
-        check_audience(initkwargs.get("audience", ""))
+        # ConsumeView has none of its own: its callers say one.
+        check_audience(initkwargs.get("audience", getattr(cls, "audience", "")))
         # Around Django's own function as well, which has the keys in a variable.
         view = sensitive_variables()(super().as_view(**initkwargs))
         view = never_cache(csrf_exempt(view))
@@ -162,7 +163,7 @@ class AuthorizeView(ServiceView):
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
-        check_origins(initkwargs.get("origins"))
+        check_origins(initkwargs.get("origins", cls.origins))
         return super().as_view(**initkwargs)
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
