@@ -72,12 +72,12 @@ def outstanding(few: Store, many: Store, effort: Effort) -> list[Finding]:
     other.close()
     among = f"{least:,} outstanding"
     work = f"{many.name}, {most:,} outstanding"
-    sizes = [once(f"{many.name}, bytes of a ticket", "memory", size)]
-    return [
-        *(sizes if most >= ENOUGH else []),
-        result.ratio(work, among, "time", Target(at_most=1.2)),
-        floor.ratio(f"{work}, {many.driver} alone", among, "time"),
-    ]
+    findings = []
+    if most >= ENOUGH:
+        findings.append(once(f"{many.name}, bytes of a ticket", "memory", size))
+    findings.append(result.ratio(work, among, "time", Target(at_most=1.2)))
+    findings.append(floor.ratio(f"{work}, {many.driver} alone", among, "time"))
+    return findings
 
 
 def clearing(many: TableStore, effort: Effort) -> list[Finding]:
