@@ -322,6 +322,8 @@ def test_settings_pass_the_system_checks(fence: Fence, tmp_path: Path) -> None:
     """Settings blocks hold settings, and manage.py check finds nothing wrong."""
     known = DJANGO_SETTINGS | {f"REALTIME_TICKET_{name}" for name in conf.DEFAULTS}
     assert set(fence.assigned) <= known
+    if "django.db.backends.mysql" in fence.text:
+        servers.need("mariadb")  # its driver, which is compiled
     for other in FENCES[fence.page]:
         if other.language == "python" and other.file and not other.is_settings:
             other.write(tmp_path)
