@@ -30,7 +30,7 @@ class MemcachedBackend(BaseBackend):
     ``timeout`` and ``connect_timeout`` are 1 second.
 
     A ticket never outlives its time. It can die up to a second early, because Memcached
-    counts whole seconds of a clock of its own.
+    counts whole seconds of a clock of its own, and up to two when that clock skips one.
     """
 
     storage_errors: ClassVar[tuple[type[Exception], ...]] = (MemcacheError, OSError)
