@@ -17,6 +17,7 @@ from .exceptions import (
     OpenTransaction,
     RealtimeTicketError,
     StorageError,
+    UnsupportedBackend,
 )
 from .service import TicketService
 from .tickets import Ticket
@@ -55,6 +56,7 @@ __all__ = [
     "StorageError",
     "Ticket",
     "TicketService",
+    "UnsupportedBackend",
     "aget_user",
     "aissue_ticket",
     "get_service",

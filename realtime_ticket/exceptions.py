@@ -42,6 +42,13 @@ class OpenTransaction(RealtimeTicketError, RuntimeError):
     """A ticket was to be consumed in a transaction whose rollback would revive it."""
 
 
+class UnsupportedBackend(RealtimeTicketError, NotImplementedError):
+    """The backend lacks a method that this feature needs. Its text names both.
+
+    A mistake in the configuration, not an outage: never turned into StorageError.
+    """
+
+
 class NotAuthenticated(RealtimeTicketError):
     """A ticket was asked for by a request without a logged-in user."""
 

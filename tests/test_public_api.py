@@ -26,6 +26,7 @@ NAMES = {
     "StorageError": "exceptions",
     "Ticket": "tickets",
     "TicketService": "service",
+    "UnsupportedBackend": "exceptions",
     "aget_user": "shortcuts",
     "aissue_ticket": "shortcuts",
     "get_service": "conf",

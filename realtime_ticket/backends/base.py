@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from realtime_ticket.exceptions import UnsupportedBackend
+
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
@@ -25,10 +27,11 @@ class Item(NamedTuple):
 class BaseBackend(ABC):
     """Keep texts for some seconds and hand each out once. Subclass it for a new store.
 
-    A backend writes ``add`` and ``pop`` and nothing else. It is synchronous: the
-    service's async door calls it in a thread, with batches. One instance serves every
-    thread of a process. :class:`realtime_ticket.testing.BackendContract` tests all that
-    is promised here.
+    Tickets need ``add`` and ``pop`` and nothing else; live connections that end with
+    their login need ``read_many`` too. A backend is synchronous: the service's async
+    door calls it in a thread, with batches. One instance serves every thread of a
+    process. :class:`realtime_ticket.testing.BackendContract` tests all that is promised
+    here.
 
     The constructor takes keyword options, refuses unknown ones with a TypeError, reads
     no settings and touches no network.
@@ -71,6 +74,7 @@ class BaseBackend(ABC):
         """
 
     # No peek() and no exists(): they invite a check that another caller overtakes.
+    # read_many() is not one: it is for the journal of disconnects, which nobody pops.
 
     def add_many(self, items: Sequence[Item]) -> list[bool]:
         """Do what ``add`` does for each item, in order. Override for one round trip."""
@@ -79,6 +83,32 @@ class BaseBackend(ABC):
     def pop_many(self, keys: Sequence[str]) -> list[str | None]:
         """Do what ``pop`` does for each key, in order. Override for one round trip."""
         return [self.pop(key) for key in keys]
+
+    def read_many(self, keys: Sequence[str]) -> list[str | None | Exception]:
+        """Return the text of each key, in order, and remove nothing.
+
+        Only the journal of disconnects is read this way. Never read a ticket without
+        taking it: between the reading and the taking, another caller can take it.
+
+        ``keys`` are 1 to 500 keys like ``off:rt_:1764303000:12``, unhashed whatever
+        ``hashes_keys`` says; a key may come twice. None stands for a key without a text
+        and for an expired one.
+
+        Raise one of ``storage_errors`` when nothing could be read. Where a storage has
+        several servers and only some of them failed, the exception (one of
+        ``storage_errors``) stands in the place of each key that could not be read. The
+        default raises UnsupportedBackend.
+        """
+        raise UnsupportedBackend(
+            f"{type(self).__module__}.{type(self).__qualname__} has no read_many(), so "
+            "connections cannot hear of disconnects. Write read_many() (see 'Write a "
+            "backend' in the documentation), or use a backend that has it."
+        )
+
+    @classmethod
+    def supports_read_many(cls) -> bool:
+        """Return whether this backend has a ``read_many`` of its own. No I/O."""
+        return cls.read_many is not BaseBackend.read_many
 
     def clear_expired(self) -> int:
         """Remove what expired and return how much: 0 if the store does it by itself."""
