@@ -31,6 +31,11 @@ def exchange(pool: redis.ConnectionPool, commands: Sequence[Command]) -> list[An
     return replies
 
 
+def text_of(reply: bytes | None) -> str | None:
+    """Return the text of a key, or None where there is none."""
+    return None if reply is None else reply.decode(errors="surrogateescape")
+
+
 def _packed(commands: Sequence[Command]) -> bytes:
     """Return the commands in the protocol of Redis: arrays of bulk strings.
 

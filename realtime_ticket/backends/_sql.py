@@ -17,6 +17,7 @@ class Dialect:
     """The group of placeholders for one ticket in ``add``."""
     add: str
     pop: str
+    read: str
     clear: str
     """Takes the largest number of rows to remove, or the keys from ``expired``."""
     expired: str = ""
@@ -24,6 +25,10 @@ class Dialect:
     returns_rows: bool = True
     """Whether ``add`` and ``pop`` say which rows they changed, by RETURNING."""
 
+
+_READ: Final = (
+    "SELECT ticket_key, data FROM realtime_ticket WHERE ticket_key IN ({}) AND"
+)
 
 # A row that someone else has locked is a ticket being spent, so it is skipped: waiting
 # for it could only end in "gone", and two waiting batches could deadlock. ARRAY() makes
@@ -38,6 +43,7 @@ POSTGRESQL: Final = Dialect(
     "SELECT ticket_key FROM realtime_ticket"
     " WHERE ticket_key IN ({}) AND expires_at > statement_timestamp()"
     " FOR UPDATE SKIP LOCKED)) RETURNING ticket_key, data",
+    read=f"{_READ} expires_at > statement_timestamp()",
     clear="DELETE FROM realtime_ticket WHERE ticket_key = ANY(ARRAY("
     "SELECT ticket_key FROM realtime_ticket"
     " WHERE expires_at <= statement_timestamp()"
@@ -52,6 +58,7 @@ SQLITE: Final = Dialect(
     " ON CONFLICT DO NOTHING RETURNING ticket_key",
     pop="DELETE FROM realtime_ticket WHERE ticket_key IN ({})"
     f" AND expires_at > {_SQLITE_NOW}) RETURNING ticket_key, data",
+    read=f"{_READ} expires_at > {_SQLITE_NOW})",
     clear="DELETE FROM realtime_ticket WHERE ticket_key IN ("
     "SELECT ticket_key FROM realtime_ticket"
     f" WHERE expires_at <= {_SQLITE_NOW}) LIMIT %s)",
@@ -61,6 +68,7 @@ _MARIADB_WAITS: Final = (
     "SET STATEMENT innodb_lock_wait_timeout=1, lock_wait_timeout=1 FOR"
 )
 """For a row, and for the table. The server's own defaults are 50 seconds and a day."""
+_MYSQL_READ: Final = f"{_READ} expires_at > UTC_TIMESTAMP(6)"
 _EXPIRED: Final = (
     "SELECT ticket_key FROM realtime_ticket WHERE expires_at <= UTC_TIMESTAMP(6)"
     " ORDER BY expires_at LIMIT %s"
@@ -79,6 +87,7 @@ MARIADB: Final = Dialect(
     " WHERE ticket_key IN ({})"
     " AND expires_at + INTERVAL 0 SECOND > UTC_TIMESTAMP(6)"
     " RETURNING ticket_key, data",
+    read=f"{_MARIADB_WAITS} {_MYSQL_READ}",
     expired=f"{_MARIADB_WAITS} {_EXPIRED}",
     clear=f"{_MARIADB_WAITS} {_CLEAR}",
 )
@@ -89,8 +98,8 @@ MARIADB: Final = Dialect(
 MYSQL: Final = Dialect(
     row=MARIADB.row,
     add="INSERT IGNORE INTO realtime_ticket (ticket_key, data, expires_at) VALUES {}",
-    pop="SELECT ticket_key, data FROM realtime_ticket WHERE ticket_key IN ({})"
-    " AND expires_at > UTC_TIMESTAMP(6)",
+    pop=_MYSQL_READ,
+    read=_MYSQL_READ,
     expired=_EXPIRED,
     clear=_CLEAR,
     returns_rows=False,

@@ -84,7 +84,7 @@ class BaseBackend(ABC):
         """Do what ``pop`` does for each key, in order. Override for one round trip."""
         return [self.pop(key) for key in keys]
 
-    def read_many(self, keys: Sequence[str]) -> list[str | None | Exception]:
+    def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
         """Return the text of each key, in order, and remove nothing.
 
         Only the journal of disconnects is read this way. Never read a ticket without

@@ -79,6 +79,20 @@ class DatabaseBackend(BaseBackend):
                         del found[key]
         return [found.pop(key, None) for key in keys]
 
+    def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
+        """See BaseBackend.
+
+        In a transaction with the isolation level REPEATABLE READ or above, and in one
+        of SQLite, a database shows its state of when the transaction began. Read in
+        autocommit to see what is there now.
+        """
+        connection, dialect = connect(self.alias)
+        placeholders = ", ".join(["%s"] * len(keys))
+        with connection.cursor() as cursor:
+            cursor.execute(dialect.read.format(placeholders), keys)
+            found: dict[str, str] = dict(cursor.fetchall())
+        return [found.get(key) for key in keys]
+
     def clear_expired(self) -> int:
         connection, dialect = connect(self.alias)
         total, started = 0, time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from .base import BaseBackend
@@ -33,6 +33,12 @@ class LocMemBackend(BaseBackend):
         with self._lock:
             data, deadline = self._texts.pop(key, ("", 0.0))
         return data if time.monotonic() < deadline else None
+
+    def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
+        with self._lock:
+            entries = [self._texts.get(key, ("", 0.0)) for key in keys]
+        now = time.monotonic()
+        return [data if now < deadline else None for data, deadline in entries]
 
     def clear_expired(self) -> int:
         with self._lock:

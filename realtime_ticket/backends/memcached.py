@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from hashlib import sha256
@@ -13,6 +13,7 @@ from pymemcache.client.base import Client
 from pymemcache.client.rendezvous import RendezvousHash
 from pymemcache.exceptions import MemcacheError
 
+from ._reading import read_from_each
 from .base import BaseBackend
 
 if TYPE_CHECKING:
@@ -65,8 +66,21 @@ class MemcachedBackend(BaseBackend):
             # Only one of many deletes finds something to delete. That caller wins.
             if data is None or client.delete(key) is not True:
                 return None
-        text: str = data.decode(errors="surrogateescape")
-        return text
+        return _text(data)
+
+    def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
+        """See BaseBackend. One round trip to each server, one after the other."""
+        shares: dict[str, list[int]] = defaultdict(list)
+        for position, key in enumerate(keys):
+            shares[self._hash.get_node(key)].append(position)
+
+        def read(server: str, positions: Sequence[int]) -> list[str | None]:
+            share = [keys[position] for position in positions]
+            with self._connection(server) as client:
+                found = client.get_many(share)
+            return [_text(found[key]) if key in found else None for key in share]
+
+        return read_from_each(shares, read, self.storage_errors)
 
     def diagnose(self) -> list[CheckMessage]:
         from ._memcached_diagnosis import diagnose
@@ -112,6 +126,10 @@ class MemcachedBackend(BaseBackend):
         are kept, under its own number, and never closed.
         """
         return self._idle.setdefault((os.getpid(), server), deque())
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="surrogateescape")
 
 
 def _weight(text: str, seed: int) -> int:

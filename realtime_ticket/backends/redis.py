@@ -9,7 +9,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ._redis_exchange import Command, exchange
+from ._redis_exchange import Command, exchange, text_of
 from ._redis_nodes import hang_up, waiting_pool
 from .base import BaseBackend, Item
 
@@ -91,6 +91,10 @@ class RedisBackend(BaseBackend):
                 self._has_getdel = False  # Redis before 6.2: nothing was removed
         return self._texts([("EVAL", _POP_SCRIPT, 1, key) for key in keys])
 
+    def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
+        (replies,) = self._exchange([("MGET", *keys)])
+        return [text_of(reply) for reply in replies]
+
     def diagnose(self) -> list[CheckMessage]:
         from ._redis_diagnosis import diagnose
 
@@ -104,10 +108,7 @@ class RedisBackend(BaseBackend):
         return [self._pool]
 
     def _texts(self, commands: Sequence[Command]) -> list[str | None]:
-        return [
-            None if reply is None else reply.decode(errors="surrogateescape")
-            for reply in self._exchange(commands, confirm=True)
-        ]
+        return [text_of(reply) for reply in self._exchange(commands, confirm=True)]
 
     def _exchange(
         self, commands: Sequence[Command], *, confirm: bool = False

@@ -10,7 +10,8 @@ import redis
 from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError
 
-from ._redis_exchange import Command
+from ._reading import read_from_each
+from ._redis_exchange import Command, text_of
 from ._redis_nodes import Address, Nodes, addresses
 from .redis import RedisBackend
 
@@ -40,6 +41,17 @@ class RedisClusterBackend(RedisBackend):
         self._masters: dict[int, Address] = {}
         """By slot. Empty when they have to be asked for."""
 
+    def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
+        """See BaseBackend. One round trip to each master, one after the other."""
+        commands = [("GET", key) for key in keys]
+
+        def read(master: Address | None, positions: Sequence[int]) -> list[str | None]:
+            share = [commands[position] for position in positions]
+            replies = self._ask_master(master, share)
+            return [text_of(reply) for reply in replies]
+
+        return read_from_each(self._shares(commands), read, self.storage_errors)
+
     def close(self) -> None:
         self._nodes.close()
 
@@ -49,30 +61,50 @@ class RedisClusterBackend(RedisBackend):
     def _exchange(
         self, commands: Sequence[Command], *, confirm: bool = False
     ) -> list[Any]:
+        """Return the replies, each from the master of the key's slot."""
+        shares = self._shares(commands)
+        replies: list[Any] = [None] * len(commands)
+        # A slot without a master comes first: it fails the batch before it takes any.
+        for master in sorted(shares, key=bool):
+            positions = shares[master]
+            share = [commands[position] for position in positions]
+            answers = self._ask_master(master, share, confirm=confirm)
+            for position, answer in zip(positions, answers, strict=True):
+                replies[position] = answer
+        return replies
+
+    def _shares(self, commands: Sequence[Command]) -> dict[Address | None, list[int]]:
+        """Return the positions of each master's commands. None serves no slot."""
+        masters = self._masters or self._find_masters()
+        shares: dict[Address | None, list[int]] = defaultdict(list)
+        for position, command in enumerate(commands):
+            shares[masters.get(key_slot(_key_of(command)))].append(position)
+        return shares
+
+    def _ask_master(
+        self,
+        master: Address | None,
+        commands: Sequence[Command],
+        *,
+        confirm: bool = False,
+    ) -> list[Any]:
+        """Return the replies of a master, or of those that it redirects to.
+
+        Raise an error reply.
+        """
         try:
-            return self._ask_masters(commands, confirm=confirm)
+            if master is None:
+                raise redis.ConnectionError("No master serves this slot.")
+            replies = self._ask(self._nodes.pool(master), commands, confirm=confirm)
+            for position, reply in enumerate(replies):
+                if error := _redirection(reply):  # nothing was done there
+                    reply = self._follow(error, master, commands[position], confirm)
+                if isinstance(reply, redis.ResponseError):
+                    raise reply
+                replies[position] = reply
         except self.storage_errors:
             self._masters = {}  # there may be others
             raise
-
-    def _ask_masters(self, commands: Sequence[Command], *, confirm: bool) -> list[Any]:
-        """Return the replies, each from the master of the key's slot."""
-        masters = self._masters or self._find_masters()
-        shares: dict[Address, list[int]] = defaultdict(list)
-        for position, command in enumerate(commands):
-            if (master := masters.get(key_slot(_key_of(command)))) is None:
-                raise redis.ConnectionError("No master serves this slot.")
-            shares[master].append(position)
-        replies: list[Any] = [None] * len(commands)
-        for master, positions in shares.items():
-            share = [commands[position] for position in positions]
-            answers = self._ask(self._nodes.pool(master), share, confirm=confirm)
-            for position, answer in zip(positions, answers, strict=True):
-                if error := _redirection(answer):  # nothing was done there
-                    answer = self._follow(error, master, commands[position], confirm)
-                if isinstance(answer, redis.ResponseError):
-                    raise answer
-                replies[position] = answer
         return replies
 
     def _follow(
