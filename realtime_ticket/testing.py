@@ -245,6 +245,65 @@ class BackendContract:
             texts = store.pop_many([item.key for item in reversed(items)])
             assert texts == [item.data for item in reversed(items)]
 
+    # The journal of disconnects
+
+    def test_reading_takes_nothing(self) -> None:
+        """``read_many`` answers in order, again and again; ``pop`` still takes."""
+        with self._journal() as (store, keys):
+            a, b, c = keys[:3]
+            assert store.add_many([Item(a, "A", 60), Item(c, "C", 60)]) == [True] * 2
+            for _ in range(2):
+                assert store.read_many([c, b, a, c]) == ["C", None, "A", "C"]
+            assert store.pop_many([a, b]) == ["A", None]
+            assert store.read_many([a, b, c]) == [None, None, "C"]
+
+    def test_reading_tells_keys_apart(self) -> None:
+        """Neither another case, nor a part of a key, nor an addition is read."""
+        with self._journal() as (store, keys):
+            key = keys[1]
+            assert store.add(key, "mine") is True
+            strangers = [key[:-1], f"{key}1", key.swapcase()]
+            assert store.read_many([*strangers, key]) == [None] * 3 + ["mine"]
+
+    def test_reading_leaves_out_what_expired(self) -> None:
+        """``read_many`` returns None for a text whose time is over."""
+        with self._journal() as (store, keys):
+            dead, alive = keys[:2]
+            items = [Item(dead, "dead", 1), Item(alive, "alive", _LIFETIME)]
+            assert store.add_many(items) == [True, True]
+            time.sleep(1.1)
+            assert store.read_many([dead, alive]) == [None, "alive"]
+
+    def test_reading_may_be_large(self) -> None:
+        """500 texts are read in one call, within a second or two."""
+        with self._journal() as (store, keys):
+            items = [Item(key, key, _LIFETIME) for key in keys]
+            assert store.add_many(items) == [True] * len(keys)
+            started = time.monotonic()
+            assert store.read_many(keys[::-1]) == keys[::-1]
+            assert time.monotonic() - started < 2, "a reader would fall behind"
+
+    def test_reading_in_an_outage_raises(self) -> None:
+        """With the storage down ``read_many`` raises; it never says "nothing there"."""
+        with self._journal(self.make_unreachable_backend) as (store, keys):
+            try:
+                outcome = store.read_many(keys[:2])
+            except StorageError as exc:
+                assert exc.__cause__ is not None
+            else:
+                raise AssertionError(f"returned {outcome!r} from a dead storage")
+
+    @contextmanager
+    def _journal(
+        self, make: Callable[[], BaseBackend] | None = None
+    ) -> Iterator[tuple[Store, list[str]]]:
+        """Give a store and 500 keys of one second of a journal. Skip without any."""
+        with self._store(make) as store:
+            if not store.backend.supports_read_many():
+                raise unittest.SkipTest("the backend has no read_many()")
+            second = f"off:rt_{os.urandom(8).hex()}:1764303000"
+            yield store, [f"{second}:{n}" for n in range(500)]
+
     # Trouble
 
     def test_an_outage_raises(self) -> None:
@@ -344,6 +403,9 @@ class Store:
     def pop_many(self, keys: Sequence[str]) -> list[str | None]:
         return self.service._call(self.backend.pop_many, keys)
 
+    def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
+        return self.service._call(self.backend.read_many, keys)
+
 
 class AsyncStore(Store):
     """A backend as coroutines use it: batched, in a thread."""
@@ -380,6 +442,13 @@ class AsyncDoor:
 
     make_backend: Callable[[], BaseBackend]
     race_tickets: int
+
+    # The journal is read by a thread of its own, never by coroutines.
+    test_reading_takes_nothing: ClassVar[None] = None
+    test_reading_tells_keys_apart: ClassVar[None] = None
+    test_reading_leaves_out_what_expired: ClassVar[None] = None
+    test_reading_may_be_large: ClassVar[None] = None
+    test_reading_in_an_outage_raises: ClassVar[None] = None
 
     def test_event_loops_take_turns(self) -> None:
         """An instance serves one event loop after another."""

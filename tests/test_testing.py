@@ -223,6 +223,67 @@ class ThreadBound(OnRedis):
         return super()._exchange(commands)
 
 
+class ReadsAndRemoves(OnRedis):
+    def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
+        return list(self.pop_many(keys))
+
+
+class ReadsInTheStoresOrder(OnRedis):
+    """As SELECT ... IN (...) does."""
+
+    def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
+        return super().read_many(sorted(keys))
+
+
+class SkipsWhatIsMissing(OnRedis):
+    def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
+        return [text for text in super().read_many(keys) if text is not None]
+
+
+class ReadsInLowerCase(FoldsCase):
+    def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
+        return super().read_many([key.lower() for key in keys])
+
+
+class ReadsTheExpired(LocMemBackend):
+    def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
+        return [self._texts.get(key, (None, 0.0))[0] for key in keys]
+
+
+class ReadsAHundred(OnRedis):
+    def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
+        return super().read_many(keys[:100])
+
+
+class ReadsOneByOne(OnRedis):
+    """On a network where a round trip takes 5 ms."""
+
+    def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
+        texts = []
+        for key in keys:
+            time.sleep(0.005)
+            texts += super().read_many([key])
+        return texts
+
+
+class ReadsNothingInAnOutage(HidesErrors):
+    def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
+        try:
+            return super().read_many(keys)
+        except redis.RedisError:
+            return [None] * len(keys)
+
+
+class ReturnsAnOutage(HidesErrors):
+    """Nothing could be read, and it does not raise."""
+
+    def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
+        try:
+            return super().read_many(keys)
+        except redis.RedisError as exc:
+            return [exc] * len(keys)
+
+
 MUTANTS: list[tuple[str, Callable[[], BaseBackend]]] = [
     ("test_a_text_is_handed_out_once", NeverRemoves),
     ("test_what_was_never_stored_is_none", EmptyForUnknown),
@@ -249,6 +310,15 @@ MUTANTS: list[tuple[str, Callable[[], BaseBackend]]] = [
     ("test_batches_do_what_single_calls_do", AnswersRepeatsAgain),
     ("test_batches_do_what_single_calls_do", AnswersOutOfOrder),
     ("test_batches_may_be_large", SmallBatches),
+    ("test_reading_takes_nothing", ReadsAndRemoves),
+    ("test_reading_takes_nothing", ReadsInTheStoresOrder),
+    ("test_reading_takes_nothing", SkipsWhatIsMissing),
+    ("test_reading_tells_keys_apart", ReadsInLowerCase),
+    ("test_reading_leaves_out_what_expired", ReadsTheExpired),
+    ("test_reading_may_be_large", ReadsAHundred),
+    ("test_reading_may_be_large", ReadsOneByOne),
+    ("test_reading_in_an_outage_raises", ReadsNothingInAnOutage),
+    ("test_reading_in_an_outage_raises", ReturnsAnOutage),
     ("test_an_outage_raises", HidesErrors),
     ("test_an_outage_raises", LeaksDriverErrors),
     ("test_close_may_be_called_at_any_time", ClosesForGood),
@@ -339,6 +409,16 @@ def test_the_outage_clause_is_skipped_without_an_unreachable_backend() -> None:
 
     with pytest.raises(unittest.SkipTest, match="make_unreachable_backend"):
         Suite().test_an_outage_raises()
+
+
+def test_the_clauses_of_the_journal_are_skipped_without_read_many() -> None:
+    """A backend that only keeps tickets passes, and its omission shows."""
+
+    class TicketsOnly(LocMemBackend):
+        read_many = BaseBackend.read_many
+
+    with pytest.raises(unittest.SkipTest, match="read_many"):
+        suite_for(TicketsOnly).test_reading_takes_nothing()
 
 
 @pytest.mark.parametrize(
