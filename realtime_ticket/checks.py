@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core import checks
 
 from . import conf
+from .backends.base import BaseBackend
 
 _LONG_EXPIRE = 120
 _MIDDLEWARE = "realtime_ticket.middleware.RealtimeTicketMiddleware"
@@ -85,7 +86,22 @@ def _findings(databases: Sequence[str]) -> list[checks.CheckMessage]:
         backend = conf.backend()
     except conf.WrongSetting:
         return []  # check_settings() has reported it
-    return backend.check(databases)
+    return [*backend.check(databases), *check_reading(backend)]
+
+
+def check_reading(backend: BaseBackend) -> list[checks.CheckMessage]:
+    """Report a backend that cannot tell live connections of disconnects. No I/O."""
+    if backend.supports_read_many():
+        return []
+    return [
+        checks.Warning(
+            f"{type(backend).__name__} has no read_many(), so live connections do not "
+            "hear of disconnects.",
+            hint="Write read_many(), or use a backend that has it. Until then, a "
+            "connection can outlive the login that it came from.",
+            id="realtime_ticket.W020",
+        )
+    ]
 
 
 def _wrong_settings() -> Iterator[checks.CheckMessage]:

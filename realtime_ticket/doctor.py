@@ -18,6 +18,7 @@ from typing import Any
 from django.core import checks
 from django.db import connections
 
+from .checks import check_reading
 from .exceptions import InvalidTicket, OpenTransaction, StorageError
 from .service import TicketService
 from .tickets import Ticket
@@ -62,6 +63,7 @@ def examine(service: TicketService) -> Iterator[Finding]:
     )
     try:
         yield from of_checks(service.backend.check(list(connections)))
+        yield from of_checks(check_reading(service.backend))
         for examination in (_round_trip, _race, _expiry, _latency):
             yield examination(patient)
     except failures as exc:

@@ -583,6 +583,45 @@ class TestCluster:
                 pass
             assert backend.pop_many([born, born]) == [None, None]
 
+    def test_reading_is_one_round_trip_to_each(self, cluster: Cluster) -> None:
+        """In the order of the keys, whichever master has them.
+
+        Mutants: reading-answers-server-by-server, cluster-reads-one-by-one.
+        """
+        backend = on_cluster(cluster)
+        backend.pop(GOOD)
+        items = [Item(f"off:rt_:1764303000:{n}", str(n), 9) for n in range(300)]
+        backend.add_many(items)
+        reads = [_reads(node) for node in cluster.masters]
+        assert backend.read_many([i.key for i in items]) == [i.data for i in items]
+        trips = [_reads(n) - r for n, r in zip(cluster.masters, reads, strict=True)]
+        assert max(trips) < 10
+        assert backend.pop_many([i.key for i in items]) == [i.data for i in items]
+        backend.close()
+
+    def test_reading_from_a_slot_that_moves(self, cluster: Cluster) -> None:
+        """Before, while and after it moves. Mutants: cluster-reads-no-redirection."""
+        slot, other = 9, 16000
+        source, target = cluster.owner(slot), cluster.owner(other)
+        backend = on_cluster(cluster)
+        stays, goes, elsewhere = key_in(slot), key_in(slot), key_in(other)
+        keys = [goes, elsewhere, stays, goes]
+        backend.add_many([Item(key, key, 60) for key in set(keys)])
+        assert backend.read_many(keys) == keys
+        with cluster.moving(slot, source, target):
+            source.ask("MIGRATE", *target.address, goes, 0, 1000)
+            assert backend.read_many(keys) == keys
+            source.ask("MIGRATE", *target.address, stays, 0, 1000)
+        errors = _redirections(source)
+        for _ in range(3):
+            assert backend.read_many([stays, elsewhere]) == [stays, elsewhere]
+        assert _redirections(source) == errors + 1
+        with cluster.moving(slot, target, source):
+            for key in (stays, goes):
+                target.ask("MIGRATE", *source.address, key, 0, 1000)
+        assert backend.pop_many([stays, goes, elsewhere]) == [stays, goes, elsewhere]
+        backend.close()
+
     def test_a_slot_moves_under_load(self, cluster: Cluster) -> None:
         """Nobody gets in twice, and nobody is refused.
 
@@ -631,9 +670,9 @@ class TestCluster:
 
     def test_a_master_that_dies_and_comes_back(self) -> None:
         """Tickets of its slots fail within their bound, others work meanwhile, and all
-        do again afterwards, frozen or dead.
+        do again afterwards, frozen or dead. Who reads misses its keys only.
 
-        Mutants: cluster-learns-no-nodes.
+        Mutants: cluster-learns-no-nodes, reading-fails-with-one-server.
         """
         with own_cluster(masters=3) as cluster:
             victim = cluster.owner(100)
@@ -647,6 +686,9 @@ class TestCluster:
                 ):
                     assert backend.add_many([Item(lost, "", 9), Item(good, "", 9)])
                     stop()
+                    found = backend.read_many([lost, good, lost])
+                    assert isinstance(found.pop(0), backend.storage_errors)
+                    assert found[0] == "" and isinstance(found[1], redis.RedisError)
                     longest = [0.0, 0.0]
                     for _ in range(4):
                         longest[0] = max(

@@ -58,15 +58,15 @@ class CacheBackend(BaseBackend):
         return data
 
     def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
-        """See BaseBackend. A read may add a key of its own to the cache, once."""
+        """See BaseBackend. The first call adds a key to the cache, ``off:mark``."""
         connection = self._connection
         cache = connection.cache
         wanted = [_MARK, *keys]
         found = cache.get_many(wanted)
-        if _MARK not in found:
+        if found.get(_MARK) is None:
             cache.set(_MARK, "", timeout=None)
             found = cache.get_many(wanted)
-        if _MARK not in found:
+        if found.get(_MARK) is None:
             raise LookupError("The cache keeps nothing, or hides its errors.")
         texts = (found.get(key) for key in keys)
         return [text if isinstance(text, str) else None for text in texts]
