@@ -267,9 +267,10 @@ class TestErrorReplies:
         backend.close()
 
     def test_of_a_user_who_may_only_half(self, watcher: redis.Redis) -> None:
-        """As the documentation sets it up: one side issues, the other consumes.
+        """As the documentation sets it up: one side issues and disconnects, the other
+        consumes and hears of it.
 
-        Mutants: redis-never-tries-getdel.
+        Mutants: redis-never-tries-getdel, redis-reads-one-by-one.
         """
         page = (Path(__file__).parent.parent / "docs" / "security.md").read_text()
         lines = re.findall(r"^ACL SETUSER .+$", page, re.MULTILINE)
@@ -291,6 +292,22 @@ class TestErrorReplies:
             assert isinstance(
                 caught.value.__cause__, redis.exceptions.NoPermissionError
             )
+        entry, unspent = "off:rt_:1764303000:0", issuer.issue(CLAIMS).value
+        assert issuer.backend.add(entry, "text", 9) is True
+        assert consumer.backend.read_many([entry]) == ["text"]
+        for backend, command in (
+            (consumer.backend, ("MGET", unspent)),
+            (consumer.backend, ("MGET", entry, unspent)),
+            (consumer.backend, ("GET", unspent)),
+            (consumer.backend, ("GETDEL", entry)),
+            (consumer.backend, ("DEL", entry)),
+            (consumer.backend, ("SET", "off:rt_:1764303000:1", "forged")),
+            (issuer.backend, ("MGET", entry)),
+            (issuer.backend, ("SET", unspent, "", "GET")),
+            (issuer.backend, ("SET", "other", "")),
+        ):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                backend._exchange([command])
         assert consumer.consume(ticket.value) == ticket
         for service in (issuer, consumer):
             service.close()

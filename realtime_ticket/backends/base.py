@@ -46,7 +46,8 @@ class BaseBackend(ABC):
     where an ORM query cannot hold it up."""
 
     hashes_keys: ClassVar[bool] = False
-    """Whether the service always hands over hashed keys, never a ticket's value."""
+    """Whether the service always hashes the keys of tickets, and so never hands over a
+    ticket's value. Keys of the journal are never hashed."""
 
     setting: ClassVar[str] = ""
     """The last part of the Django setting with this backend's options: ``REDIS`` stands
