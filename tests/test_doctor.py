@@ -25,7 +25,7 @@ from realtime_ticket.backends import (
     _memcached_diagnosis,
     _redis_diagnosis,
 )
-from realtime_ticket.backends.base import Item
+from realtime_ticket.backends.base import BaseBackend, Item
 from realtime_ticket.backends.cache import CacheBackend
 from realtime_ticket.backends.database import DatabaseBackend
 from realtime_ticket.backends.locmem import LocMemBackend
@@ -91,6 +91,10 @@ class Swallows(RedisBackend):
             return super().pop_many(keys)
         except redis.RedisError:
             return [None for _ in keys]
+
+
+class TicketsOnly(OnRedis):
+    read_many = BaseBackend.read_many
 
 
 class LosesInRaces(OnRedis):
@@ -250,6 +254,17 @@ class TestHealthyStorages:
         """A backend that has nothing to say of its storage says nothing."""
         configure(f"{BACKENDS}cache.CacheBackend", CACHE="file")
         assert list(findings()) == EXAMINATIONS
+
+    def test_a_backend_for_tickets_only(
+        self, configure: Any, watcher: redis.Redis
+    ) -> None:
+        """It is healthy, and the doctor warns that disconnects are not heard."""
+        configure(TicketsOnly)
+        found = findings()
+        assert list(found) == [
+            "realtime_ticket.W020", *EXAMINATIONS, "realtime_ticket.I002",
+        ]  # fmt: skip
+        assert found["realtime_ticket.W020"]["level"] == "WARNING"
 
 
 class TestBrokenBackends:

@@ -82,9 +82,9 @@ class DatabaseBackend(BaseBackend):
     def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
         """See BaseBackend.
 
-        In a transaction with the isolation level REPEATABLE READ or above, and in one
-        of SQLite, a database shows its state of when the transaction began. Read in
-        autocommit to see what is there now.
+        Read in autocommit. In a transaction of SQLite, and elsewhere in one with the
+        isolation level REPEATABLE READ or above, every reading shows what the first
+        statement of that transaction saw.
         """
         connection, dialect = connect(self.alias)
         placeholders = ", ".join(["%s"] * len(keys))
