@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
-Reason = Literal["malformed", "unknown", "mismatch", "user"]
+Reason = Literal["malformed", "unknown", "mismatch", "user", "revoked"]
+Cause = Literal["session", "user", "doubt", "age"]
+
+_WORDS: Final[dict[Cause, str]] = {
+    "session": "disconnected",
+    "user": "disconnected",
+    "doubt": "reconnect",
+    "age": "expired",
+}
 
 
 class RealtimeTicketError(Exception):
@@ -21,6 +29,8 @@ class InvalidTicket(RealtimeTicketError):
       The storage cannot tell these apart.
     - ``mismatch``: the stored text is not what this ticket's text should be.
     - ``user``: the ticket was good, but its user no longer exists or is inactive.
+    - ``revoked``: the ticket was good, but its login has ended since it was issued, or
+      may have: it is older than what the journal of disconnects remembers.
     """
 
     def __init__(self, reason: Reason) -> None:
@@ -29,6 +39,40 @@ class InvalidTicket(RealtimeTicketError):
 
     def __str__(self) -> str:
         return f"The ticket is not valid ({self.reason})."
+
+
+class Revoked(RealtimeTicketError):
+    """An open connection must end. Its client may come back with a new ticket.
+
+    ``cause`` says why:
+
+    - ``session``: the user logged out of the session that the ticket came from.
+    - ``user``: all connections of the user end. Their password was changed, they were
+      deactivated or deleted, or somebody disconnected them.
+    - ``doubt``: a disconnect may have been lost, so every connection proves itself
+      again with a new ticket.
+    - ``age``: the connection reached its greatest age, or its session has expired.
+
+    ``retry_after`` is how many seconds the client is to wait before it asks for a new
+    ticket. ``close_code`` (4401) and ``close_reason`` are for a WebSocket's close frame
+    (RFC 6455, sections 7.4.2 and 5.5.1: private use, and at most 123 bytes).
+    """
+
+    close_code: Final = 4401
+
+    def __init__(self, cause: Cause, *, retry_after: float = 0.0) -> None:
+        super().__init__(cause, retry_after)
+        self.cause: Cause = cause
+        self.retry_after = retry_after
+
+    @property
+    def close_reason(self) -> str:
+        """Return what the close frame says, such as ``disconnected kind=session``."""
+        retry = f" retry={self.retry_after:.1f}" if self.retry_after >= 0.1 else ""
+        return f"{_WORDS[self.cause]} kind={self.cause}{retry}"
+
+    def __str__(self) -> str:
+        return f"The connection must end ({self.cause})."
 
 
 class StorageError(RealtimeTicketError):

@@ -6,16 +6,22 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
+from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from . import tickets
+from . import journal as journals
+from . import revocations, tickets
 from .backends.base import BaseBackend, Item
 from .batching import GroupCommit
 from .exceptions import InvalidTicket, RealtimeTicketError, StorageError
+from .journal import Journal
+from .listener import Listener
+from .outbox import Outbox
 from .tickets import Ticket
 
 Result = TypeVar("Result")
+UserId = int | str | UUID
 
 logger = logging.getLogger("realtime_ticket")
 
@@ -29,9 +35,11 @@ MAX_EXPIRE = 30 * 24 * 60 * 60
 class TicketService:
     """Issues single-use tickets and consumes them, on any backend.
 
-    Both sides of a project need the same ``prefix``, ``hash_keys`` and storage.
-    ``expire`` is in whole seconds. Methods are safe to call from any thread; the twins
-    with an ``a`` belong to event loops, and are batched there.
+    Both sides of a project need the same ``prefix``, ``hash_keys``, ``journal_expire``
+    and storage. ``expire`` is how long a ticket can be consumed, and ``journal_expire``
+    how long a disconnect can be heard, both in whole seconds. Methods are safe to call
+    from any thread; the twins with an ``a`` belong to event loops, and are batched
+    there.
 
     Override ``notify`` and ``anotify`` to hear of what happens.
     """
@@ -43,6 +51,7 @@ class TicketService:
         expire: int = EXPIRE,
         prefix: str = tickets.PREFIX,
         hash_keys: bool = False,
+        journal_expire: int = journals.EXPIRE,
     ) -> None:
         if not tickets.PREFIX_FORMAT.fullmatch(prefix):
             raise ValueError("A prefix is 1 to 32 characters of [A-Za-z0-9._-].")
@@ -50,33 +59,53 @@ class TicketService:
         self.expire = check_expire(expire)
         self.prefix = prefix
         self.hash_keys = hash_keys or backend.hashes_keys
+        self.journal = Journal(
+            backend, prefix=prefix, expire=check_journal_expire(journal_expire)
+        )
+        self.outbox = Outbox(self.journal)
+        self.listener = Listener(self.journal)
         self._format = tickets.value_format(prefix)
         self._batches: GroupCommit[Item | str, Any] = GroupCommit(
             self._commit, thread_sensitive=backend.thread_sensitive
         )
 
     def issue(
-        self, claims: dict[str, Any], *, audience: str = "", expire: int | None = None
+        self,
+        claims: dict[str, Any],
+        *,
+        audience: str = "",
+        expire: int | None = None,
+        session: str = "",
+        max_age: int | None = None,
     ) -> Ticket:
         """Store a new ticket that says ``claims`` and return it.
 
         ``claims`` is a JSON object of at most 4 KiB with ``id`` (int or str) and
         ``username`` (str). ``expire`` overrides the service's, in whole seconds.
+        ``session`` names the user's login, for disconnect(); it must not be the key of
+        a session, which is a credential. ``max_age`` is how many seconds that login
+        lasts at most.
 
         Raise StorageError when the ticket may not be in the storage, InvalidClaims or
         InvalidAudience when they are not what they should be, and ValueError for a
-        wrong ``expire``.
+        wrong ``expire``, ``session`` or ``max_age``.
         """
-        ticket, item = self._prepare(claims, audience, expire)
+        ticket, item = self._prepare(claims, audience, expire, session, max_age)
         self._require(self._call(self.backend.add, *item))
         self.notify("issued", ticket=ticket)
         return ticket
 
     async def aissue(
-        self, claims: dict[str, Any], *, audience: str = "", expire: int | None = None
+        self,
+        claims: dict[str, Any],
+        *,
+        audience: str = "",
+        expire: int | None = None,
+        session: str = "",
+        max_age: int | None = None,
     ) -> Ticket:
         """See issue()."""
-        ticket, item = self._prepare(claims, audience, expire)
+        ticket, item = self._prepare(claims, audience, expire, session, max_age)
         self._require(await self._batches.submit(item))
         await self.anotify("issued", ticket=ticket)
         return ticket
@@ -130,11 +159,50 @@ class TicketService:
             return False
         return await self._batches.submit(key) is not None
 
-    def notify(self, event: str, **details: Any) -> None:
-        """Hear that a ticket was ``issued``, ``consumed`` or ``rejected``.
+    def disconnect(
+        self, *user_ids: UserId, session: str | None = None, background: bool = False
+    ) -> None:
+        """End the open connections of users, wherever LiveTickets holds them.
 
-        ``details`` holds the ``ticket``, or for a rejection ``reason``, ``fingerprint``
-        (empty for a malformed value) and ``audience``. This one writes a log record.
+        They end within about a second. ``user_ids`` are what tickets have as ``id``,
+        compared as strings. ``session`` ends only the connections whose tickets name
+        that session; the empty string, those whose tickets name none.
+
+        Raise StorageError when the storage failed: this process then keeps the
+        disconnect, and tries again from a thread for two minutes. Raise OpenTransaction
+        in a transaction on the database that holds the tickets: nobody could read the
+        disconnect before its commit. With ``background=True`` that thread writes it in
+        the first place, and neither is raised. Raise TypeError and ValueError for what
+        are no ids or no session.
+        """
+        texts = self._disconnects(user_ids, session)
+        if background:
+            self.outbox.put(texts)
+            texts = []
+        for number, text in enumerate(texts):
+            try:
+                self._call(self.journal.write, text)
+            except StorageError:
+                self.outbox.put(texts[number:])
+                raise
+        self.notify("disconnected", user_ids=user_ids, session=session)
+
+    async def adisconnect(
+        self, *user_ids: UserId, session: str | None = None, background: bool = False
+    ) -> None:
+        """See disconnect()."""
+        disconnect = sync_to_async(
+            self.disconnect, thread_sensitive=self.backend.thread_sensitive
+        )
+        await disconnect(*user_ids, session=session, background=background)
+
+    def notify(self, event: str, **details: Any) -> None:
+        """Hear of an event: ``issued``, ``consumed``, ``rejected``, ``disconnected``.
+
+        ``details`` holds the ``ticket``; for a rejection ``reason``, ``fingerprint``
+        (empty for a malformed value) and ``audience``; and for a disconnect what
+        disconnect() takes, as ``user_ids`` and ``session``. This one writes a log
+        record.
         """
         if not logger.isEnabledFor(logging.DEBUG):
             return
@@ -152,6 +220,7 @@ class TicketService:
 
     def close(self) -> None:
         """Close connections and end the thread. The next call starts anew."""
+        self.listener.close()
         self._batches.close()
         self.backend.close()
 
@@ -161,10 +230,16 @@ class TicketService:
         await sync_to_async(self.close, thread_sensitive=sensitive)()
 
     def _prepare(
-        self, claims: dict[str, Any], audience: str, expire: int | None
+        self,
+        claims: dict[str, Any],
+        audience: str,
+        expire: int | None,
+        session: str,
+        max_age: int | None,
     ) -> tuple[Ticket, Item]:
-        """Return a new ticket and what the storage shall keep of it."""
+        """Return a new ticket and what the storage is to keep of it."""
         tickets.check_audience(audience)
+        tickets.check_session(session, max_age)
         lifetime = self.expire if expire is None else check_expire(expire)
         issued_at = int(time.time())
         data = tickets.encode(
@@ -172,6 +247,8 @@ class TicketService:
             audience=audience,
             issued_at=issued_at,
             expires_at=issued_at + lifetime,
+            session=session,
+            max_age=max_age,
         )
         value = tickets.new_value(self.prefix)
         key = self._key(value, audience)
@@ -199,6 +276,20 @@ class TicketService:
         if data is None:
             raise InvalidTicket("unknown")
         return tickets.decode(data, value=value, audience=audience)
+
+    def _disconnects(
+        self, user_ids: Sequence[UserId], session: str | None
+    ) -> list[str]:
+        """Return the entries of the journal that say so."""
+        if not self.backend.supports_read_many():
+            self.backend.read_many([])  # raises, and says why
+        users = [revocations.user_key(user_id) for user_id in user_ids]
+        tickets.check_session(session or "", None)
+        kind: revocations.Kind = "session" if session else "sessionless"
+        if session is None:
+            kind = "user"
+        at = int(time.time())
+        return [*revocations.encode(kind, users, at=at, session=session or "")]
 
     def _require(self, added: bool) -> None:
         # Two of 2**256 values cannot meet. A store that swallows its errors says so.
@@ -262,6 +353,19 @@ class TicketService:
         except Exception as exc:
             outcomes = [self._translated(exc) for _ in calls]
         return iter(outcomes)
+
+
+def check_journal_expire(expire: int) -> int:
+    """Return how long a disconnect is kept. Raise ValueError for what is not possible.
+
+    A reader that was away for a minute must still find what it missed.
+    """
+    if type(expire) is not int or not 60 <= expire <= journals.MAX_EXPIRE:
+        raise ValueError(
+            "A disconnect is kept for an int of 60 to "
+            f"{journals.MAX_EXPIRE} seconds, not {expire!r}."
+        )
+    return expire
 
 
 def check_expire(expire: int) -> int:

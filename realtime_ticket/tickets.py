@@ -19,12 +19,14 @@ from .exceptions import InvalidAudience, InvalidClaims, InvalidTicket
 PREFIX: Final = "rt_"
 PREFIX_FORMAT: Final = re.compile(r"[A-Za-z0-9._-]{1,32}")
 AUDIENCE_FORMAT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+MAX_SESSION: Final = 128
+"""The longest name of a session, in characters."""
 MAX_DATA: Final = 4096
 """The longest stored text, in characters; it is ASCII, so in bytes too."""
 
 _SECRET_BYTES: Final = 32
 _SECRET_FORMAT: Final = "[A-Za-z0-9_-]{43}"
-_RESERVED: Final = frozenset({"iat", "exp", "aud"})
+_RESERVED: Final = frozenset({"iat", "exp", "aud", "sid", "max_age"})
 _MAX_SAFE_INTEGER: Final = 2**53 - 1
 """The largest integer that JavaScript's numbers hold exactly (RFC 8259, section 6)."""
 
@@ -51,7 +53,9 @@ class Ticket:
     ``value`` is the secret, a string. ``claims`` is a dict with at least ``id`` (int or
     str) and ``username`` (str). ``audience`` is a string, empty for none. ``issued_at``
     and ``expires_at`` are Unix times in seconds, by the clock of the issuing machine:
-    information only, because the storage alone judges expiry.
+    information only, because the storage alone judges expiry. ``session`` names the
+    login that the ticket came from, and is empty where there is none. ``max_age`` is
+    how many seconds that login lasts at most, None if nobody knows.
     """
 
     value: str
@@ -59,6 +63,8 @@ class Ticket:
     audience: str
     issued_at: int
     expires_at: int
+    session: str = ""
+    max_age: int | None = None
 
     @property
     def user_id(self) -> int | str:
@@ -130,13 +136,28 @@ def check_audience(audience: object) -> None:
         )
 
 
+def check_session(session: object, max_age: object) -> None:
+    """Accept what a ticket says of its login. Raise ValueError for anything else."""
+    if not isinstance(session, str) or len(session) > MAX_SESSION:
+        raise ValueError(f"A session is a str of at most {MAX_SESSION} characters.")
+    if max_age is not None and (type(max_age) is not int or max_age < 0):
+        raise ValueError(f"max_age is an int >= 0 seconds, or None, not {max_age!r}.")
+
+
 def encode(
-    claims: dict[str, Any], *, audience: str, issued_at: int, expires_at: int
+    claims: dict[str, Any],
+    *,
+    audience: str,
+    issued_at: int,
+    expires_at: int,
+    session: str = "",
+    max_age: int | None = None,
 ) -> str:
     """Return the text to store: one compact ASCII JSON object.
 
     Raise InvalidClaims when the claims lack ``id`` or ``username``, use a reserved name
-    (``iat``, ``exp``, ``aud``), are not JSON, or are longer than 4 KiB.
+    (``iat``, ``exp``, ``aud``, ``sid``, ``max_age``), are not JSON, or are longer than
+    4 KiB.
     """
     if not isinstance(claims, dict) or not _identifies(claims):
         raise InvalidClaims("Claims need an 'id' (int or str) and a 'username' (str).")
@@ -150,6 +171,10 @@ def encode(
     }
     if audience:
         fields["aud"] = audience
+    if session:
+        fields["sid"] = session
+    if max_age is not None:
+        fields["max_age"] = max_age
     fields |= claims
     try:
         fields["id"] = _portable(claims["id"])
@@ -176,6 +201,7 @@ def decode(data: str, *, value: str, audience: str) -> Ticket:
     if not isinstance(claims, dict):
         raise InvalidTicket("mismatch")
     issued_at, expires_at = claims.pop("iat", None), claims.pop("exp", None)
+    session, max_age = claims.pop("sid", ""), claims.pop("max_age", None)
     if (
         not _identifies(claims)
         or type(issued_at) is not int
@@ -183,12 +209,18 @@ def decode(data: str, *, value: str, audience: str) -> Ticket:
         or claims.pop("aud", "") != audience
     ):
         raise InvalidTicket("mismatch")
+    try:
+        check_session(session, max_age)
+    except ValueError:
+        raise InvalidTicket("mismatch") from None
     return Ticket(
         value=value,
         claims=claims,
         audience=audience,
         issued_at=issued_at,
         expires_at=expires_at,
+        session=session,
+        max_age=max_age,
     )
 
 

@@ -20,8 +20,9 @@ PROJECT = PACKAGE.parent
 DRIVERS = {"redis", "pymemcache", "psycopg", "psycopg2", "MySQLdb", "sqlite3",
            "django_redis"}  # fmt: skip
 LEVELS = {
-    0: ["exceptions", "tickets", "handshake"],
-    1: ["backends", "backends.base", "batching", "service"],
+    0: ["exceptions", "tickets", "handshake", "revocations"],
+    1: ["backends", "backends.base", "batching", "journal", "listener", "live",
+        "outbox", "service", "watches"],
     2: ["backends.*", "models", "migrations", "migrations.*", "testing"],
     3: ["conf", "signals"],
     4: ["shortcuts", "lazy", "views", "urls", "middleware", "context_processors",

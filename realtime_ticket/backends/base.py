@@ -106,6 +106,14 @@ class BaseBackend(ABC):
             "backend' in the documentation), or use a backend that has it."
         )
 
+    def add_durably(self, key: str, data: str, expire: int) -> bool:
+        """Do what ``add`` does, and let no rollback of the caller's undo it.
+
+        Raise OpenTransaction where one could. Override it for a storage that takes part
+        in the caller's transactions.
+        """
+        return self.add(key, data, expire)
+
     @classmethod
     def supports_read_many(cls) -> bool:
         """Return whether this backend has a ``read_many`` of its own. No I/O."""

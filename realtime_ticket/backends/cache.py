@@ -71,6 +71,10 @@ class CacheBackend(BaseBackend):
         texts = (found.get(key) for key in keys)
         return [text if isinstance(text, str) else None for text in texts]
 
+    def add_durably(self, key: str, data: str, expire: int) -> bool:
+        with self._for_good(self._connection.cache):
+            return self.add(key, data, expire)
+
     def close(self) -> None:
         self._local = threading.local()
 

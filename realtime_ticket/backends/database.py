@@ -93,6 +93,10 @@ class DatabaseBackend(BaseBackend):
             found: dict[str, str] = dict(cursor.fetchall())
         return [found.get(key) for key in keys]
 
+    def add_durably(self, key: str, data: str, expire: int) -> bool:
+        with for_good(connect(self.alias)[0]):
+            return self.add(key, data, expire)
+
     def clear_expired(self) -> int:
         connection, dialect = connect(self.alias)
         total, started = 0, time.monotonic()

@@ -1,0 +1,103 @@
+"""Disconnects that the storage did not take yet, and the thread that tries again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from .journal import Journal
+
+logger = logging.getLogger("realtime_ticket")
+
+KEEP: Final = 120.0
+"""Seconds for which a disconnect is tried again. It is logged as lost after that."""
+
+MAX_KEPT: Final = 10_000
+"""Entries that wait in one process. Beyond, the oldest is given up."""
+
+_PAUSE: Final = 0.5
+"""Seconds between two attempts."""
+
+
+class Outbox:
+    """Writes entries to the journal from a thread, until the storage takes them.
+
+    The thread has its own connection to a database, outside of everyone's transactions.
+    It ends when nothing is left. Entries are lost when the process ends before.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._states: dict[int, _State] = {}
+
+    def put(self, texts: Iterable[str]) -> None:
+        """Write the entries soon, and try again for two minutes if that fails."""
+        deadline = time.monotonic() + KEEP
+        state = self._state
+        with state.lock:
+            state.kept.extend((text, deadline) for text in texts)
+            while len(state.kept) > MAX_KEPT:
+                state.kept.popleft()
+                logger.error("A disconnect is lost: too many wait for the storage.")
+            if state.thread is None:
+                state.thread = threading.Thread(
+                    target=self._run, name="realtime-ticket-outbox", daemon=True
+                )
+                state.thread.start()
+
+    def join(self, timeout: float) -> bool:
+        """Wait until nothing is left, for ``timeout`` seconds. Return whether so."""
+        thread = self._state.thread
+        if thread is not None:
+            thread.join(timeout)
+        return not self._state.kept
+
+    @property
+    def _state(self) -> _State:
+        # A fork copies neither the thread nor the right to write its entries, and may
+        # copy a lock while it is held. So each process has a state of its own.
+        return self._states.setdefault(os.getpid(), _State())
+
+    def _run(self) -> None:
+        state = self._state
+        try:
+            while self._write(state):
+                time.sleep(_PAUSE)
+        finally:
+            self._journal.backend.close()  # the connections of this thread
+
+    def _write(self, state: _State) -> bool:
+        """Write what is kept. Return whether something is left."""
+        while True:
+            with state.lock:
+                if not state.kept:
+                    state.thread = None
+                    return False
+                text, deadline = state.kept[0]
+            try:
+                self._journal.write(text)
+            except Exception as exc:
+                if time.monotonic() < deadline:
+                    return True
+                logger.error(
+                    "A disconnect is lost: the storage failed for %d seconds (%s).",
+                    KEEP,
+                    type(exc).__name__,
+                )
+            with state.lock:
+                if state.kept and state.kept[0] == (text, deadline):
+                    state.kept.popleft()
+
+
+class _State:
+    """What one process keeps."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.kept: deque[tuple[str, float]] = deque()
+        self.thread: threading.Thread | None = None
