@@ -5,12 +5,14 @@
 # make bench-quick           rough figures within a minute
 # make faults                break these servers in every way, and see what comes of it
 # make mutants               break the package in small ways, and see that tests notice
+# make mutants SINCE=main    only where files differ from that revision of git
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
 SERVER ?=
+SINCE ?=
 
 # Where every server is required, so is MariaDB's driver, which is compiled, and every
 # line of the package.
@@ -43,7 +45,7 @@ faults: $(VENV)/.test $(VENV)/.servers
 
 # No server may be missing: REALTIME_TICKET_REQUIRE_SERVERS=1 make mutants
 mutants: $(VENV)/.test $(VENV)/.servers
-	$(BIN)/python -m tests.mutants $(ARGS)
+	$(BIN)/python -m tests.mutants $(if $(SINCE),--since $(SINCE)) $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check

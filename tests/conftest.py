@@ -1,13 +1,24 @@
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Iterator
 
 import pytest
-from django.conf import settings
+from django.db import connections
+from django.test.utils import setup_databases
+from pytest_django import DjangoDbBlocker
+from pytest_django.plugin import blocking_manager_key
 
 from tests import servers
 
 pytest.register_assert_rewrite("realtime_ticket.testing")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection() -> None:
+    """Measure the coverage of this process and the workers, not of what tests start."""
+    os.environ.pop("COVERAGE_PROCESS_START", None)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -17,11 +28,24 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         for alias in marker.kwargs.get("databases") or ():
             if alias in servers.PROGRAMS:
                 servers.require(alias)
+                make_test_database(alias, item.config.stash[blocking_manager_key])
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings() -> Iterator[None]:
-    """Start the database servers before Django makes its test databases on them."""
-    for alias in settings.DATABASES.keys() & servers.PROGRAMS.keys():
-        servers.start(alias)
+def django_db_setup(
+    django_test_environment: None, django_db_blocker: DjangoDbBlocker
+) -> Iterator[None]:
+    """Make the test database on SQLite; a server's is made for the first test on it."""
+    make_test_database("default", django_db_blocker)
     yield
+    with django_db_blocker.unblock():
+        connections.close_all()
+
+
+@functools.cache
+def make_test_database(alias: str, blocker: DjangoDbBlocker) -> None:
+    """Make the test database of this alias, which ends with its server."""
+    with blocker.unblock():
+        setup_databases(
+            verbosity=0, interactive=False, aliases={alias}, serialized_aliases=set()
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import multiprocessing
+import re
 import socket
 import sys
 import threading
@@ -186,8 +187,8 @@ def hostile_audiences() -> list[object]:
 
 
 def shown(value: object) -> str:
-    """Return a short, printable name of a test's parameter."""
-    text = ascii(value)
+    """Return a short, printable name of a test's parameter, the same in each run."""
+    text = re.sub(r" at 0x[0-9a-f]+", "", ascii(value))
     return text if len(text) <= 60 else f"{text[:50]}...{len(text)}"
 
 

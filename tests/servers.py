@@ -22,19 +22,35 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 REQUIRED = os.environ.get("REALTIME_TICKET_REQUIRE_SERVERS") == "1"
 USER = pwd.getpwuid(os.getuid()).pw_name
+VARIABLE = "REALTIME_TICKET_TEST_DIR"
 
-# Short, because the path of a Unix socket has at most 107 characters. A process that
-# the tests start finds the servers by it.
-if "REALTIME_TICKET_TEST_DIR" not in os.environ:
-    os.environ["REALTIME_TICKET_TEST_DIR"] = tempfile.mkdtemp(prefix="rt-")
-    atexit.register(shutil.rmtree, os.environ["REALTIME_TICKET_TEST_DIR"], True)
-DIRECTORY = Path(os.environ["REALTIME_TICKET_TEST_DIR"])
+
+def own_directory() -> Path:
+    """Return the directory of this process's servers, and make it if need be.
+
+    A process that a test starts finds the servers of the test by the environment. Each
+    worker of pytest-xdist has servers of its own, in a folder of the controller's. The
+    names are short, because the path of a Unix socket has at most 107 characters.
+    """
+    directory = Path(os.environ.get(VARIABLE) or tempfile.mkdtemp(prefix="rt-"))
+    if VARIABLE not in os.environ:
+        atexit.register(shutil.rmtree, directory, True)
+        directory.chmod(0o711)  # for PostgreSQL, which root runs as another user
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker and directory.name != worker:
+        directory = directory / worker
+        directory.mkdir(mode=0o711)
+    os.environ[VARIABLE] = str(directory)
+    return directory
+
+
+DIRECTORY = own_directory()
 
 REDIS = DIRECTORY / "redis" / "socket"
 OLD_REDIS = DIRECTORY / "old-redis" / "socket"
@@ -80,9 +96,20 @@ def require(name: str) -> None:
 def need(name: str) -> None:
     """Skip the test, or fail it, when the server cannot be started."""
     if reason := missing(name):
-        if REQUIRED:
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        do_without(reason)
+
+
+def need_module(name: str) -> None:
+    """Skip the test, or fail it, when a Python module is not installed."""
+    if importlib.util.find_spec(name) is None:
+        do_without(f"the Python module {name} is not installed")
+
+
+def do_without(reason: str) -> NoReturn:
+    """Skip the test, or fail it where everything is required."""
+    if REQUIRED:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 @functools.cache
@@ -153,7 +180,6 @@ def make_postgresql(folder: Path) -> Path:
     """Make an empty PostgreSQL, and return its folder."""
     folder.mkdir()
     if os.getuid() == 0:
-        DIRECTORY.chmod(0o711)
         shutil.chown(folder, "postgres")
     subprocess.run(
         [*as_postgres(), find("initdb"), "-D", str(folder / "data"), "-U", "postgres",

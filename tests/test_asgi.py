@@ -331,7 +331,9 @@ class TestTheScope:
             assert app.scope["query_string"] == scope["query_string"]
 
     @pytest.mark.parametrize(
-        "options", [{"origins": ORIGINS}, {"carriers": ["subprotocol"]}], ids=str
+        "options",
+        [{"origins": ORIGINS}, {"carriers": ["subprotocol"]}],
+        ids=["origins", "carriers"],
     )
     def test_loses_it_also_when_nobody_asked(
         self, service: TicketService, value: str, options: dict[str, Any]

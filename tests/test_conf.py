@@ -22,7 +22,7 @@ from realtime_ticket.backends.database import DatabaseBackend
 from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.backends.memcached import MemcachedBackend
 from realtime_ticket.backends.redis import RedisBackend
-from tests.helpers import CLAIMS, WAIT, RecordingBackend, hide_package, in_child
+from tests.helpers import CLAIMS, WAIT, RecordingBackend, hide_package, in_child, shown
 
 BACKENDS = "realtime_ticket.backends."
 REDIS = f"{BACKENDS}redis.RedisBackend"
@@ -206,7 +206,7 @@ class TestValues:
             ("SERVICE_KEYS", [f"{SERVICE_KEY}:"], "E013"),
             ("SERVICE_KEYS", ["é" * 32], "E013"),
         ],
-        ids=lambda value: ascii(value)[:40],
+        ids=shown,
     )
     def test_that_are_wrong(
         self, settings: Any, name: str, value: object, id: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import pytest
@@ -87,11 +88,10 @@ class TestRedisCluster(NeedsServer):
 class OnMemcached(NeedsServer):
     server = "memcached"
 
-    @pytest.fixture(autouse=True)
-    def _clock(self, _server: None, request: pytest.FixtureRequest) -> None:
-        if request.node.originalname == "test_texts_expire":
-            for path in servers.MEMCACHED:
-                servers.until_clock_is_steady(path)
+    def _age(self) -> Any:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(servers.until_clock_is_steady, servers.MEMCACHED))
+        return super()._age()
 
 
 class TestMemcached(OnMemcached):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,45 @@ def test_tests_that_fail_anyway_prove_nothing(
     assert test == "  tests/test_add.py::TestAdd::test_fails_anyway: failure"
     assert re.fullmatch(r"caught .+ subtracts", caught)
     assert last == "1 of 2 mutants are caught."
+
+
+def git(project: Path, *words: str) -> None:
+    command = ["git", "-c", "user.name=x", "-c", "user.email=x", *words]
+    subprocess.run(command, cwd=project, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["realtime_ticket/__init__.py", "tests/test_add.py", "tests/mutants/some.toml"],
+)
+def test_since_a_revision_those_that_changes_concern_are_tried(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+) -> None:
+    """A change of what is broken, of a test, or of a mutant; committed or not."""
+    monkeypatch.setattr("tests.mutants.__main__.failing", lambda tests, root: {})
+    monkeypatch.setattr("tests.mutants.__main__.is_caught", lambda *about: True)
+    git(project, "init", "-q")
+    git(project, "add", ".")
+    git(project, "commit", "-qm", "all")
+    (project / "realtime_ticket" / "other.py").write_text("")
+
+    assert main(["--since", "HEAD"], project) == 0
+    (project / file).write_text((project / file).read_text() + "\n")
+    assert main(["--since", "HEAD"], project) == 0
+    git(project, "commit", "-qam", "more")
+    assert main(["--since", "HEAD~", "subtracts"], project) == 0
+
+    assert capsys.readouterr().out.splitlines() == [
+        "0 of 0 mutants are caught.",
+        f"{len(NEWS)} of {len(NEWS)} mutants are caught.",
+        "1 of 1 mutants are caught.",
+    ]
+    with pytest.raises(SystemExit):
+        main(["--since", "no-such-revision"], project)
+    assert "no-such-revision" in capsys.readouterr().err
 
 
 def test_unknown_mutants_are_refused(

@@ -29,6 +29,7 @@ from tests.helpers import (
     NOWHERE,
     FailingBackend,
     hostile_audiences,
+    shown,
     silent_server,
     within,
 )
@@ -272,7 +273,7 @@ class TestAudience:
         "audience",
         [value for value in hostile_audiences() if value is not None]
         + [False, [], b""],
-        ids=lambda value: ascii(value)[:30],
+        ids=shown,
     )
     @pytest.mark.parametrize("cls", [RealtimeTicketView, AsyncRealtimeTicketView])
     def test_of_a_url_is_checked_at_once(self, cls: Any, audience: object) -> None:

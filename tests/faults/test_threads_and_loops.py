@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import random
 import signal
 import sys
@@ -15,11 +16,11 @@ from typing import Any
 
 import pytest
 import redis
-import uvloop
 
 from realtime_ticket import InvalidTicket, Ticket, TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.integrations.asgi import TicketMiddleware
+from tests import servers
 from tests.faults.load import CALLERS, Load
 from tests.faults.proxy import Fault
 from tests.faults.storages import KINDS, Storage
@@ -207,19 +208,17 @@ def ctrl_c() -> Iterator[None]:
 
 
 class TestLoops:
-    @pytest.mark.parametrize(
-        "make_loop",
-        [asyncio.new_event_loop, uvloop.new_event_loop],
-        ids=["asyncio", "uvloop"],
-    )
+    @pytest.mark.parametrize("name", ["asyncio", "uvloop"])
     @every_storage
     def test_take_turns_on_one_connection(
-        self, given: Storage, make_loop: Any, record: Any
+        self, given: Storage, name: str, record: Any
     ) -> None:
         """Two loops, one after the other, with 600 tasks each at once.
 
         Mutants: batch-remembers-its-first-loop.
         """
+        servers.need_module(name)
+        make_loop = importlib.import_module(name).new_event_loop
         with using(given.backend()) as service:
             for _ in range(2):
                 load = Load(service, "async")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ _NAMES = re.compile(r"\bMutants:\s+([a-z0-9-]+(?:,\s+[a-z0-9-]+)*)\.$")
 class Mutant:
     """What is broken, and how: ``old``, which stands once in the file, becomes ``new``.
 
-    ``file`` is a path below the package.
+    ``file`` is a path below the package, ``table`` the TOML file that says all this.
     """
 
+    table: str
     why: str
     file: str
     old: str
@@ -44,7 +46,7 @@ def load(root: Path = ROOT) -> dict[str, Mutant]:
         for name, table in tomllib.loads(path.read_text()).items():
             if name in found:
                 raise ValueError(f"There are two mutants {name!r}.")
-            found[name] = Mutant(**table)
+            found[name] = Mutant(table=path.relative_to(root).as_posix(), **table)
     return found
 
 
@@ -55,6 +57,30 @@ def named(root: Path = ROOT) -> dict[str, list[str]]:
         for path in sorted((root / "tests").rglob("test_*.py"))
         for name, test in _tests(ast.parse(path.read_text()))
     }
+
+
+def changed(revision: str, root: Path = ROOT) -> set[str]:
+    """Return the files that differ from a revision of git, those not committed too.
+
+    Raise ValueError if git knows no such revision.
+    """
+    try:
+        return {
+            name
+            for words in (
+                ("diff", "--name-only", "--relative", "-z", revision, "--"),
+                ("ls-files", "--others", "--exclude-standard", "-z"),
+            )
+            for name in _git(root, *words).split("\0")
+            if name
+        }
+    except subprocess.CalledProcessError as exc:
+        raise ValueError(exc.stderr.strip()) from exc
+
+
+def _git(root: Path, *words: str) -> str:
+    command = ["git", "-C", str(root), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def _tests(

@@ -2,7 +2,8 @@
 
 Every test that names a mutant must fail on it; of a parametrized one, at least one set
 of parameters. A test that hangs, or cannot be run, has noticed nothing. Without names,
-all mutants are tried.
+all mutants are tried; with --since those of which the broken file, a test that names
+them, or the description differs from that revision of git.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, groupby, repeat
 from pathlib import Path
 
-from tests.mutants import ROOT, Mutant, load, named
+from tests.mutants import ROOT, Mutant, changed, load, named
 from tests.mutants.trials import Outcomes, trial
 
 
@@ -23,6 +24,7 @@ def main(words: Sequence[str], root: Path = ROOT) -> int:
     """Try mutants, say of each whether it is caught, and return the exit status."""
     parser = argparse.ArgumentParser("python -m tests.mutants", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--since", metavar="REV")
     parser.add_argument("-j", "--jobs", type=int, default=2, metavar="N")
     options = parser.parse_args(words)
     mutants, claims = load(root), named(root)
@@ -31,6 +33,12 @@ def main(words: Sequence[str], root: Path = ROOT) -> int:
     for name in names:
         if name not in mutants or not tests[name]:
             parser.error(f"There is no mutant {name!r}, or no test names it.")
+    if options.since:
+        try:
+            files = changed(options.since, root)
+        except ValueError as exc:
+            parser.error(str(exc))
+        names = [n for n in names if files & files_of(mutants[n], tests[n])]
 
     with ThreadPoolExecutor(options.jobs) as pool:
         # The failure of a test that fails anyway would prove nothing.
@@ -47,6 +55,12 @@ def main(words: Sequence[str], root: Path = ROOT) -> int:
     count = sum(future.result() for future in tried)
     say(f"{count} of {len(names)} mutants are caught.")
     return int(count < len(names))
+
+
+def files_of(mutant: Mutant, tests: Iterable[str]) -> set[str]:
+    """Return the file that it breaks, those of its tests, and the one it stands in."""
+    files = {test.partition("::")[0] for test in tests}
+    return files | {f"realtime_ticket/{mutant.file}", mutant.table}
 
 
 def by_file(tests: Iterable[str]) -> list[list[str]]:
