@@ -6,8 +6,12 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+import pytest
+
+from realtime_ticket import TicketService
 from realtime_ticket.backends.base import BaseBackend
 from realtime_ticket.journal import JournalReader
+from realtime_ticket.live import LiveTickets, Revoked
 from realtime_ticket.revocations import Disconnect
 from realtime_ticket.tickets import Ticket
 
@@ -125,3 +129,34 @@ def doubt(reader: JournalReader) -> str:
     reading = reader.read()
     reader.remember(reading)
     return reading.doubt
+
+
+class World:
+    """A service and its live tickets on a store and clocks that are moved by hand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+        self.clocks = Clocks()
+        for module in ("journal", "listener", "service"):
+            monkeypatch.setattr(f"realtime_ticket.{module}.time", self.clocks)
+        self.store = Store(self.clocks)
+        self.service = TicketService(self.store)
+        self.live = LiveTickets(self.service, thread=False, **options)
+        self.ended: dict[str, Revoked] = {}
+        self.live.poll()
+
+    def connect(self, name: str, user_id: int | str = 7, session: str = "") -> None:
+        """Open a connection with a ticket of now, and note under its name how it ends.
+
+        It is named after its session where it has one.
+        """
+        shown = ticket(user_id, session=session, issued_at=self.clocks.wall)
+        self.watch(name, shown)
+
+    def watch(self, name: str, shown: Ticket) -> None:
+        self.live.watch(shown, lambda revoked: self.ended.setdefault(name, revoked))
+
+    def after(self, seconds: float) -> dict[str, str]:
+        """Return why which connections have ended, that many seconds later."""
+        self.clocks.advance(seconds)
+        self.live.poll()
+        return {name: revoked.cause for name, revoked in self.ended.items()}
