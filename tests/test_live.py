@@ -82,6 +82,18 @@ def test_a_connection_is_told_once(world: World) -> None:
     assert len(calls) == 1
 
 
+def test_an_entry_that_cannot_be_understood_is_logged(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.connect("here")
+    world.service.journal.write("garbage")
+    world.service.disconnect(7)
+    assert world.after(0.5) == {"here": "user"}
+    assert caplog.messages == [
+        "1 entries of the journal of disconnects cannot be understood."
+    ]
+
+
 def test_a_connection_that_has_ended_is_not_told(world: World) -> None:
     calls: list[Revoked] = []
     with world.live.watch(ticket(), calls.append) as watch:

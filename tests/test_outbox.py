@@ -12,7 +12,7 @@ import pytest
 from realtime_ticket import OpenTransaction, StorageError, TicketService
 from realtime_ticket.live import LiveTickets
 from tests.helpers import WAIT
-from tests.journals import Clocks, Store, ticket
+from tests.journals import Clocks, Store, entry
 
 
 @pytest.fixture
@@ -161,4 +161,20 @@ def test_a_disconnect_that_is_written_twice_is_heard_once(
     live = LiveTickets(service, thread=False)
     live.poll()
     assert len(service.listener._state.watches._disconnects["7"]) == 1
-    assert ticket(7).user_id == 7
+
+
+def test_an_entry_that_is_pushed_out_while_it_is_written_pushes_out_no_other(
+    service: TicketService, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("realtime_ticket.outbox.MAX_KEPT", 1)
+    another = [entry("8")]
+
+    def push_out(key: str) -> bool:
+        while another:
+            service.outbox.put([another.pop()])
+        return False
+
+    store.is_down = push_out
+    service.disconnect(7, background=True)
+    assert service.outbox.join(WAIT)
+    assert users(service) == ["7", "8"]
