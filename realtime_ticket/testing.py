@@ -260,7 +260,7 @@ class BackendContract:
             assert store.read_many([dead, alive]) == [None, "alive"]
 
     def test_reading_may_be_large(self) -> None:
-        """500 texts are read in one call, within a second or two."""
+        """500 texts are read in one call, within two seconds."""
         with self._journal() as (store, keys):
             items = [Item(key, key, _LIFETIME) for key in keys]
             assert store.add_many(items) == [True] * len(keys)
