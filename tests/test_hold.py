@@ -58,6 +58,11 @@ def play(scene: Callable[[Stage], Awaitable[None]]) -> None:
 
 
 def test_a_block_ends_with_revoked_where_it_waits() -> None:
+    """It cleans up, and no cancellation is left.
+
+    Mutants: hold-keeps-its-cancellation.
+    """
+
     async def scene(stage: Stage) -> None:
         cleaned_up = False
         stage.end_soon()
@@ -84,6 +89,11 @@ def test_a_block_that_ends_by_itself_is_left_alone() -> None:
 
 
 def test_a_disconnect_that_comes_as_the_block_ends_does_nothing() -> None:
+    """The task goes on.
+
+    Mutants: hold-cancels-after-its-end.
+    """
+
     async def scene(stage: Stage) -> None:
         async with stage.live.hold(stage.ticket):
             stage.end()  # its callback is on its way through the loop
@@ -106,6 +116,11 @@ def test_an_error_of_the_block_comes_out() -> None:
 
 
 def test_a_block_that_swallows_its_cancellation_is_revoked_all_the_same() -> None:
+    """It must not go on as if nothing had happened.
+
+    Mutants: hold-forgives-who-swallows.
+    """
+
     async def scene(stage: Stage) -> None:
         stage.end_soon()
         with pytest.raises(Revoked):
@@ -138,6 +153,11 @@ def test_a_cancellation_from_elsewhere_stays_one() -> None:
 def test_a_cancellation_from_elsewhere_at_the_same_time_goes_on(
     disconnect_first: bool,
 ) -> None:
+    """Whichever came first.
+
+    Mutants: hold-takes-every-cancellation.
+    """
+
     async def scene(stage: Stage) -> None:
         async def connection() -> None:
             async with stage.live.hold(stage.ticket):

@@ -80,6 +80,10 @@ def test_an_entry_is_kept_for_the_life_of_the_journal(
 
 
 def test_a_slot_on_a_dead_server_is_no_obstacle(journal: Journal, store: Store) -> None:
+    """The writer goes on with the next second, whose slots are elsewhere.
+
+    Mutants: journal-writes-to-one-second-only.
+    """
     store.is_down = lambda key: key.endswith((":0", f"{START + 1:.0f}:1"))
     with pytest.raises(ConnectionError):
         journal.write("text")
@@ -103,6 +107,10 @@ def test_a_writer_tries_no_further_second_than_readers_look_at(
 def test_a_frozen_storage_is_not_asked_eight_times(
     journal: Journal, store: Store, clocks: Clocks
 ) -> None:
+    """A logout waits for about two seconds at most.
+
+    Mutants: journal-asks-a-frozen-storage-again-and-again.
+    """
     tried = []
 
     def freeze(key: str) -> bool:
@@ -156,6 +164,10 @@ def test_an_entry_stays_new_until_it_is_remembered(
 def test_many_disconnects_of_one_second_are_all_heard(
     journal: Journal, store: Store, reader: JournalReader, clocks: Clocks
 ) -> None:
+    """And they cost the readings after that next to nothing.
+
+    Mutants: journal-is-read-from-its-first-slot, journal-stops-at-the-first-slots.
+    """
     for number in range(500):
         journal.write(entry(str(number)))
     assert users(reader) == [str(number) for number in range(500)]
@@ -180,6 +192,10 @@ def test_no_reading_asks_for_more_than_500_keys_at_once(
 def test_a_writer_whose_clock_differs_is_heard(
     store: Store, reader: JournalReader, clocks: Clocks, seconds: int
 ) -> None:
+    """By up to ten seconds.
+
+    Mutants: journal-is-read-without-overlap, journal-is-read-up-to-the-present.
+    """
     store.put(clocks.wall + seconds, 0, user="9")
     assert users(reader) == ["9"]
 
@@ -212,6 +228,10 @@ def test_an_entry_that_cannot_be_read_costs_nobody_theirs(
 def test_a_reader_that_was_away_hears_what_it_missed(
     journal: Journal, reader: JournalReader, clocks: Clocks, away: int
 ) -> None:
+    """It reads every second of its absence.
+
+    Mutants: journal-skips-what-was-missed.
+    """
     for second in range(away):
         journal.write(entry(str(second)))
         clocks.advance(1)
@@ -248,6 +268,10 @@ def test_an_outage_is_raised_and_nothing_is_lost(
 def test_a_dead_server_stops_no_other(
     store: Store, journal: Journal, reader: JournalReader, clocks: Clocks
 ) -> None:
+    """What the other servers hold is written and read.
+
+    Mutants: journal-reads-all-servers-or-none.
+    """
     store.is_down = lambda key: int(key[-1]) % 3 == 1
     for number in range(5):
         journal.write(entry(str(number)))
@@ -261,6 +285,10 @@ def test_a_dead_server_stops_no_other(
 def test_what_a_server_kept_while_only_the_reader_could_not_reach_it_is_heard(
     store: Store, journal: Journal, reader: JournalReader, clocks: Clocks
 ) -> None:
+    """Its seconds are read again until they can be.
+
+    Mutants: journal-forgets-a-server-that-was-away.
+    """
     journal.write(entry("9"))
     store.is_down = lambda key: key.endswith(":0")
     for _ in range(120):
@@ -306,6 +334,10 @@ def test_a_healthy_journal_is_never_doubted(
 def test_a_storage_that_lost_its_memory_is_doubted_once(
     store: Store, journal: Journal, reader: JournalReader, clocks: Clocks
 ) -> None:
+    """The reader reads some entries again, and misses them.
+
+    Mutants: journal-never-misses-an-entry.
+    """
     journal.write(entry("9"))
     assert users(reader) == ["9"]
     clocks.advance(60)
@@ -339,6 +371,10 @@ def test_an_entry_that_has_expired_is_no_loss(
 def test_a_hole_in_the_slots_is_doubted_once_when_it_lasts(
     store: Store, reader: JournalReader, clocks: Clocks
 ) -> None:
+    """Writers fill slots in order.
+
+    Mutants: journal-ignores-holes.
+    """
     store.put(clocks.wall, 2, user="9")
     doubts = []
     for _ in range(200):
@@ -375,6 +411,10 @@ def test_a_hole_on_a_dead_server_is_no_loss_until_it_is_seen(
 def test_a_clock_that_is_set_is_doubted(
     reader: JournalReader, clocks: Clocks, step: int
 ) -> None:
+    """The wall clock and the monotonic clock must agree.
+
+    Mutants: journal-trusts-the-clock.
+    """
     clocks.wall += step
     assert [doubt(reader), doubt(reader)] == [CLOCK, ""]
 
@@ -391,6 +431,10 @@ def test_a_clock_that_is_corrected_a_little_is_not_doubted(
 def test_a_reader_that_was_away_for_too_long_doubts(
     reader: JournalReader, clocks: Clocks
 ) -> None:
+    """Entries have expired that it never read.
+
+    Mutants: journal-forgives-a-long-absence.
+    """
     clocks.advance(111)
     assert [doubt(reader), doubt(reader)] == [AWAY, ""]
 

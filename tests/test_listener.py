@@ -128,6 +128,11 @@ def test_a_callback_may_close_the_listener(live: LiveTickets) -> None:
 def test_a_callback_that_raises_costs_nobody_a_disconnect(
     live: LiveTickets, error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Whatever it raises is logged.
+
+    Mutants: listener-dies-of-callbacks.
+    """
+
     def fail(revoked: Revoked) -> None:
         raise error
 
@@ -149,6 +154,10 @@ def test_no_error_ends_the_thread(
     error: type[BaseException],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """It says once that it cannot read, and once that it can again.
+
+    Mutants: listener-dies-of-errors.
+    """
     connection = Connection(live)
     with caplog.at_level(logging.WARNING, "realtime_ticket"):
         backend.error = error()
@@ -232,6 +241,10 @@ def test_a_block_ends_by_itself(live: LiveTickets) -> None:
 def test_a_forked_child_has_a_thread_and_connections_of_its_own(
     live: LiveTickets,
 ) -> None:
+    """Its parent keeps the others.
+
+    Mutants: listener-is-shared-with-a-fork.
+    """
     inherited = Connection(live)
     child = os.fork()
     if not child:  # pragma: no cover (in the child)
@@ -272,7 +285,10 @@ def test_a_ticket_that_is_refused_is_not_watched(live: LiveTickets) -> None:
 def test_no_disconnect_is_lost_between_admitting_and_watching(
     live: LiveTickets,
 ) -> None:
-    """Connections open while their users are disconnected: each ends or is refused."""
+    """Connections open while their users are disconnected: each ends or is refused.
+
+    Mutants: listener-admits-before-it-watches.
+    """
     connections: list[Connection] = []
     refused = []
 

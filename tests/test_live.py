@@ -28,6 +28,10 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def test_a_logout_ends_the_connections_of_its_session_alone(world: World) -> None:
+    """Other devices stay connected.
+
+    Mutants: disconnect-ends-other-sessions.
+    """
     world.connect("laptop", session="L")
     world.connect("laptop's other tab", session="L")
     world.connect("phone", session="P")
@@ -62,6 +66,10 @@ def test_a_disconnected_user_loses_all_connections(world: World) -> None:
 
 
 def test_many_users_are_disconnected_in_one_call(world: World) -> None:
+    """And they come back at different times.
+
+    Mutants: disconnect-compares-ids-as-they-are, listener-calls-all-back-at-once.
+    """
     for number in range(3000):
         world.connect(str(number), number)
     world.service.disconnect(*range(2000))
@@ -120,6 +128,10 @@ def test_a_ticket_whose_session_has_ended_is_refused(world: World) -> None:
 def test_a_ticket_from_before_its_user_was_disconnected_is_refused(
     world: World,
 ) -> None:
+    """Clocks may differ by two seconds.
+
+    Mutants: disconnect-locks-users-out, disconnect-trusts-clocks.
+    """
     shown = ticket(issued_at=world.clocks.wall)
     world.clocks.advance(1)
     world.service.disconnect(7)
@@ -132,6 +144,10 @@ def test_a_ticket_from_before_its_user_was_disconnected_is_refused(
 
 
 def test_a_user_who_comes_back_when_told_is_let_in(world: World) -> None:
+    """The new ticket is certainly younger than the disconnect.
+
+    Mutants: listener-asks-too-soon.
+    """
     for _ in range(20):
         world.clocks.advance(random.random())
         world.connect("first")
@@ -144,6 +160,10 @@ def test_a_user_who_comes_back_when_told_is_let_in(world: World) -> None:
 
 
 def test_a_disconnect_is_not_remembered_for_ever(world: World) -> None:
+    """Nothing is left of it after two minutes and a half.
+
+    Mutants: disconnect-is-remembered-for-ever.
+    """
     for number in range(100):
         world.service.disconnect(7, 7, number, session="L")
         world.after(0.5)
@@ -156,6 +176,10 @@ def test_a_disconnect_is_not_remembered_for_ever(world: World) -> None:
 
 
 def test_a_ticket_that_is_older_than_the_journal_is_refused(world: World) -> None:
+    """A disconnect of its time may be forgotten.
+
+    Mutants: listener-admits-old-tickets.
+    """
     shown = ticket(issued_at=world.clocks.wall)
     for _ in range(7):
         world.after(17)
@@ -167,6 +191,10 @@ def test_a_ticket_that_is_older_than_the_journal_is_refused(world: World) -> Non
 
 
 def test_nobody_is_let_in_when_nothing_is_heard(world: World) -> None:
+    """Those who are connected stay.
+
+    Mutants: listener-admits-when-blind.
+    """
     world.connect("before")
     world.store.is_down = lambda key: True
     world.clocks.advance(5)
@@ -185,6 +213,10 @@ def test_nobody_is_let_in_when_nothing_is_heard(world: World) -> None:
 def test_a_disconnect_that_is_heard_late_spares_who_logged_in_since(
     world: World,
 ) -> None:
+    """Nobody knows in which order the two came.
+
+    Mutants: disconnect-heard-late-ends-new-connections.
+    """
     world.connect("before", session="B")
     world.clocks.advance(2)
     world.service.disconnect(7)
@@ -222,6 +254,10 @@ def lose_memory(world: World) -> None:
 def test_in_doubt_every_connection_proves_itself_again(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """They come back at different times, with new tickets.
+
+    Mutants: listener-admits-in-doubt.
+    """
     for number in range(1000):
         world.connect(str(number), number)
     unused = ticket(1001, issued_at=world.clocks.wall)
@@ -253,6 +289,10 @@ def test_in_doubt_connections_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_connection_ends_at_its_greatest_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to a tenth earlier, so that not all end at once.
+
+    Mutants: live-ages-all-alike.
+    """
     world = World(monkeypatch, max_age=100)
     for number in range(200):
         world.connect(str(number), number)
@@ -264,6 +304,10 @@ def test_a_connection_ends_at_its_greatest_age(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_connection_ends_with_its_session(world: World) -> None:
+    """The ticket says how long the session lasts.
+
+    Mutants: live-ignores-the-end-of-the-session.
+    """
     world.watch("short", ticket(issued_at=world.clocks.wall, max_age=60))
     world.connect("unlimited")
     assert world.after(59.5) == {}

@@ -39,6 +39,10 @@ def users(service: TicketService) -> list[str]:
 def test_a_disconnect_is_written_when_the_storage_is_back(
     service: TicketService, store: Store
 ) -> None:
+    """In the order in which they came.
+
+    Mutants: disconnect-is-lost-when-the-storage-is-down, outbox-gives-up-at-once.
+    """
     store.is_down = lambda key: True
     for user_id in range(30):
         with pytest.raises(StorageError):
@@ -133,6 +137,10 @@ def test_what_waits_is_bounded(
 def test_a_forked_child_does_not_write_what_its_parent_keeps(
     service: TicketService, store: Store
 ) -> None:
+    """It has a thread and entries of its own.
+
+    Mutants: outbox-is-shared-with-a-fork.
+    """
     store.is_down = lambda key: True
     with pytest.raises(StorageError):
         service.disconnect(7)
