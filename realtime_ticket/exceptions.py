@@ -20,7 +20,8 @@ class InvalidTicket(RealtimeTicketError):
     - ``unknown``: never issued, already used, expired, or shown for another audience.
       The storage cannot tell these apart.
     - ``mismatch``: the stored text is not what this ticket's text should be.
-    - ``user``: the ticket was good, but its user no longer exists or is inactive.
+    - ``user``: the ticket was good, but its user no longer exists, is inactive, or has
+      another username.
     """
 
     def __init__(self, reason: Reason) -> None:
