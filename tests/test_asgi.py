@@ -777,7 +777,10 @@ class TestTheUser:
     def test_who_is_gone_is_refused(
         self, service: TicketService, user: User, shown: str, kind: str, fate: str
     ) -> None:
-        """As with a bad ticket; the ticket is spent. Mutants: user-of-another-project."""
+        """As with a bad ticket; the ticket is spent.
+
+        Mutants: user-of-another-project.
+        """
         if fate == "inactive":
             User.objects.update(is_active=False)
         elif fate == "renamed":
