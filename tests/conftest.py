@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from django.conf import settings
 
 from tests import servers
+
+if TYPE_CHECKING:
+    from tests.matrix import World
 
 pytest.register_assert_rewrite("realtime_ticket.testing")
 
@@ -25,3 +29,12 @@ def django_db_modify_db_settings() -> Iterator[None]:
     for alias in settings.DATABASES.keys() & servers.PROGRAMS.keys():
         servers.start(alias)
     yield
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Give the storage and the site of the example servers, started once."""
+    from tests import matrix
+
+    with matrix.world(tmp_path_factory.mktemp("world")) as world:
+        yield world

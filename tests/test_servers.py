@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from examples.servers import SERVERS
 from realtime_ticket.handshake import PROTOCOL
 from realtime_ticket.tickets import new_value
 from tests import matrix
-from tests.matrix import ROWS, USERS, Row, Server, World
+from tests.matrix import ROWS, USERS, Row, Server
 
 FOREIGN = "https://evil.example"
 OUTAGE = 4
@@ -50,13 +51,6 @@ each_carrier = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Give the storage and the site, started once."""
-    with matrix.world(tmp_path_factory.mktemp("world")) as world:
-        yield world
-
-
 @pytest.fixture(scope="module")
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -74,6 +68,19 @@ def carrier(request: pytest.FixtureRequest) -> str:
     """Give the name of a carrier that the server reads."""
     name: str = request.param[1]
     return name
+
+
+PREFLIGHT = {
+    "Access-Control-Request-Method": "GET",
+    "Access-Control-Request-Headers": "last-event-id",
+}
+"""What a browser sends before a page's fetch() with such a header."""
+
+
+def is_guarded_by_us(row: Row) -> bool:
+    """Tell whether the example uses TicketMiddleware."""
+    files = SERVERS[row.name].directory.glob("*.py")
+    return any("TicketMiddleware" in file.read_text() for file in files)
 
 
 def ticket(server: Server, **fields: str) -> str:
@@ -158,6 +165,30 @@ def test_two_tickets_are_refused(server: Server) -> None:
         assert server.visit(*shown).refused == server.row.refused, (one, other)
 
 
+@each(lambda row: row.carriers != ("auth",))
+def test_a_preflight_spends_nothing(server: Server) -> None:
+    """A browser that asks whether it may send a request with a ticket has not sent it.
+
+    Mutants: the server judges requests of every method; TicketMiddleware does.
+    """
+    value = ticket(server)
+    status = server.ask("OPTIONS", value, **PREFLIGHT)
+    assert status in (400, 403, 405), status
+    assert server.visit(by(server, value)).name() == "ada"
+
+
+@each(lambda row: row.carriers != ("auth",) and not is_guarded_by_us(row))
+def test_head_spends_nothing(server: Server) -> None:
+    """There is nothing that it could tell. TicketMiddleware is for any application, and
+    takes one for a request like others: see test_asgi.py.
+
+    Mutant: aiohttp's and Twisted's own HEAD, which is a GET.
+    """
+    value = ticket(server)
+    assert server.ask("HEAD", value) in (400, 405)
+    assert server.visit(by(server, value)).name() == "ada"
+
+
 @each()
 def test_an_expired_ticket_is_refused(server: Server) -> None:
     """A ticket that waited too long is refused.
@@ -215,7 +246,7 @@ def test_a_program_without_an_origin_may_be_refused(
     row = ROWS[name]
     matrix.require(row)
     world = request.getfixturevalue("world")
-    with matrix.serving(row, world, tmp_path, edit=row.cautious) as server:
+    with matrix.serving(row, world, tmp_path, row.cautious) as server:
         shown = by(server, ticket(server))
         assert server.visit(shown, origin=None).refused == row.foreign
         assert server.visit(shown).name() == "ada"

@@ -69,7 +69,7 @@ async def events(request, ticket):
 
 
 app = web.Application()
-app.router.add_get("/ws", chat)
+app.router.add_get("/ws", chat, allow_head=False)
 app.router.add_get("/events", events, allow_head=False)
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ class WithTicket(RequestHandler):
 
     async def prepare(self):
         headers = self.request.headers
+        if self.request.method != "GET":  # a preflight would spend the ticket
+            raise HTTPError(405)
         if headers.get("Origin") not in origins:
             raise HTTPError(403)
         try:

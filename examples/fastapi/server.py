@@ -23,7 +23,7 @@ app.add_middleware(
     TicketMiddleware,
     service=TicketService(RedisBackend(url=REDIS)),
     origins=AllowedOrigins([ORIGIN], allow_missing=True),
-    refusal="visible",  # the page's script sees 4401, 4403 or 1013
+    refusal="visible",  # the page's script sees 4401, 4403 or 4013
 )
 
 

@@ -34,6 +34,8 @@ def app(environ, start_response):
     page = PAGES.get(environ["PATH_INFO"])
     if page is None:
         return refuse(start_response, "404 Not Found")
+    if environ["REQUEST_METHOD"] != "GET":  # a preflight would spend the ticket
+        return refuse(start_response, "405 Method Not Allowed")
     if environ.get("HTTP_ORIGIN") not in origins:
         return refuse(start_response, "403 Forbidden")
     try:

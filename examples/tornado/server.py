@@ -24,6 +24,8 @@ class WithTicket(RequestHandler):
     async def prepare(self):
         headers = self.request.headers
         self.request.uri = self.request.path  # what is logged, without the ticket
+        if self.request.method != "GET":  # a preflight would spend the ticket
+            raise HTTPError(405)
         # Not in check_origin(), which is asked when the ticket is already spent.
         if headers.get("Origin") not in origins:
             raise HTTPError(403)

@@ -35,6 +35,10 @@ class WithTicket(Resource):
         judging.addErrback(request.processingFailed)
         return NOT_DONE_YET
 
+    def render_HEAD(self, request):  # which would be render_GET()
+        request.setResponseCode(405)
+        return b""
+
     async def judge(self, request):
         query = request.uri.partition(b"?")[2]
         request.uri = request.path  # what is logged, and shall show no ticket
