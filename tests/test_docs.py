@@ -1010,7 +1010,8 @@ def test_the_example_in_node_agrees_with_the_vectors(tmp_path: Path) -> None:
         import {{ open }} from "{EXAMPLES}/node-ws/ticket.mjs";
         const vectors = JSON.parse(readFileSync("{DOCS}/wire-format-vectors.json"));
         const [{{ value }}] = vectors.tickets;
-        const request = {{ method: "GET", headers: {{}}, url: `/ws?ticket=${{value}}` }};
+        const url = `/ws?ticket=${{value}}`;
+        const request = {{ method: "GET", headers: {{}}, url }};
         const data = [...vectors.accepted, ...vectors.tickets];
         const opened = data.map((each) => {{
           const ticket = open(each.data, each.audience);

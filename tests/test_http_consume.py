@@ -564,7 +564,7 @@ class TestAuthorize:
         assert authorize(place, **{name: uri}).status_code == 204
 
     def test_a_preflight_spends_nothing(self) -> None:
-        """The proxy asks with GET for it too, and hands on what only a preflight has."""
+        """The proxy asks with GET then too, and hands on what only a preflight has."""
         ticket = get_service().issue(CLAIMS)
         response = authorize(
             X_Original_URI=f"/?ticket={ticket.value}",

@@ -217,7 +217,8 @@ class TestEncode:
         "claim",
         [
             object(), b"bytes", {1, 2}, 1 + 2j, float("nan"), float("inf"),
-            -float("inf"), [float("nan")], "\ud800", {"a\udc00b": [1]}, {"deep": {"deeper": object()}}, {(1, 2): 3},
+            -float("inf"), [float("nan")], "\ud800", {"a\udc00b": [1]},
+            {"deep": {"deeper": object()}}, {(1, 2): 3},
         ],
         ids=shown,
     )  # fmt: skip

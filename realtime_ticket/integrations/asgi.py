@@ -120,8 +120,8 @@ class TicketMiddleware:
         check_audience(audience)
         if unknown := {*carriers} - {*CARRIERS}:
             raise ValueError(f"A ticket is carried by {CARRIERS}, not {unknown}.")
-        if unknown := {*scope_types} - {*_GUARDED}:
-            raise ValueError(f"Only scopes {_GUARDED} can be guarded, not {unknown}.")
+        if others := {*scope_types} - {*_GUARDED}:
+            raise ValueError(f"Only scopes {_GUARDED} can be guarded, not {others}.")
         self.app = app
         self.origins = origins
         self.service = service
