@@ -458,10 +458,14 @@ class Server:
                 yield response
 
     def stream(self, ticket: str, origin: str | None = "ours") -> tuple[int, str]:
-        """Ask for ``/events``. Return the status, and the first line for its page."""
+        """Ask for ``/events``. Return the status, and the first event for its page."""
         origin = self.origin if origin == "ours" else origin
         with self.listening(ticket, origin) as response:
             line = response.readline().decode().strip()
+            if response.status == 200:
+                assert line == ": connected"
+                while not line.startswith("data:"):
+                    line = response.readline().decode().strip()
         readers = response.getheader("Access-Control-Allow-Origin")
         if origin and readers not in (origin, "*"):
             line = f"hidden: Access-Control-Allow-Origin is {readers}"

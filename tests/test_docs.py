@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import json
 import os
+import pkgutil
 import re
 import shlex
 import shutil
@@ -918,6 +919,37 @@ def test_the_matrix_needs_what_the_example_requires(page: str) -> None:
     assert {each for cell in needs for each in cell.split(", ")} == {
         re.sub("@|>=|==", " ", line) for line in required
     }
+
+
+@pytest.mark.parametrize(
+    ("server", "name", "path", "option"),
+    [
+        ("starlette", "uvicorn", "uvicorn:Config.__init__", "ws_ping_interval"),
+        ("channels-daphne", "daphne", "daphne.server:Server.__init__", "ping_interval"),
+        ("sanic", "Sanic", "sanic.config:DEFAULT_CONFIG", "WEBSOCKET_PING_INTERVAL"),
+        ("websockets", "websockets", "websockets.sync.server:serve", "ping_interval"),
+        (
+            "socketio",
+            "Socket.IO",
+            "engineio.base_server:BaseServer.__init__",
+            "ping_interval",
+        ),
+    ],
+)
+def test_servers_ping_as_the_page_says(
+    server: str, name: str, path: str, option: str
+) -> None:
+    """By themselves. Those that do not are tried in test_servers.py."""
+    matrix.require(ROWS[server])
+    found = pkgutil.resolve_name(path)
+    if callable(found):
+        found = {k: v.default for k, v in inspect.signature(found).parameters.items()}
+    rows = re.findall(
+        r"^\| (.*) \| by itself, every (\d+) seconds \|$",
+        _read("servers/index.md"),
+        re.M,
+    )
+    assert [int(seconds) for names, seconds in rows if name in names] == [found[option]]
 
 
 # The wire format

@@ -11,7 +11,7 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from examples.servers import SERVERS
 from realtime_ticket.handshake import PROTOCOL
 from realtime_ticket.tickets import new_value
 from tests import matrix
-from tests.matrix import ROWS, USERS, Row, Server
+from tests.matrix import ROWS, USERS, Row, Server, World
 
 FOREIGN = "https://evil.example"
 OUTAGE = 4
@@ -69,6 +69,28 @@ def carrier(request: pytest.FixtureRequest) -> str:
     name: str = request.param[1]
     return name
 
+
+OWN_PING = [("PING = 30", "PING = 0.5")]
+PINGS = {
+    "aiohttp": [("heartbeat=30", "heartbeat=0.5")],
+    "autobahn": [
+        ("autoPingInterval=30", "autoPingInterval=0.5"),
+        ("autoPingTimeout=30", "autoPingTimeout=1"),
+    ],
+    "cyclone": OWN_PING,
+    "gevent": [('"ping_interval": 30', '"ping_interval": 0.5')],
+    "gevent-gunicorn": [('"ping_interval": 30', '"ping_interval": 0.5')],
+    "node-ws-redis": OWN_PING,
+    "tornado": [("websocket_ping_interval=30", "websocket_ping_interval=0.5")],
+    "twisted": OWN_PING,
+}
+"""The examples that are told to ping, and how they do it more often."""
+
+HANDSHAKE = (
+    "GET /ws?ticket={} HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: {}\r\n"
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 
 PREFLIGHT = {
     "Access-Control-Request-Method": "GET",
@@ -262,6 +284,42 @@ def test_a_stream_takes_a_ticket(server: Server) -> None:
     assert server.stream(value) == (200, "data: Hello, ada!")
     assert server.stream(value)[0] == server.row.events
     assert server.stream("")[0] == server.row.events
+
+
+@pytest.mark.parametrize("name", PINGS)
+def test_a_client_that_is_gone_is_noticed(
+    name: str, world: World, tmp_path: Path
+) -> None:
+    """A server pings, drops who does not answer, and keeps who does.
+
+    The examples say 30 seconds, and this one fewer. All others ping by themselves.
+    Mutants: no pings; pings that need no answer.
+    """
+
+    async def listen(server: Server, shown: str) -> bytes:
+        """Return what a client hears that never answers, until it is dropped."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(HANDSHAKE.format(shown, server.origin).encode())
+        heard = b""
+        with suppress(ConnectionResetError):
+            while data := await reader.read(4096):
+                heard += data
+        writer.close()
+        return heard
+
+    async def both(server: Server, one: str, other: str) -> tuple[bytes, str]:
+        async with server.dial(by(server, one)) as session:
+            return await listen(server, other), await session.say("Still here.")
+
+    row = ROWS[name]
+    matrix.require(row)
+    with matrix.serving(row, world, tmp_path, *PINGS[name]) as server:
+        visits = both(server, ticket(server), ticket(server))
+        heard, answer = asyncio.run(asyncio.wait_for(visits, 10))
+    head, _, frames = heard.partition(b"\r\n\r\n")
+    assert b" 101 " in head
+    assert b"Hello, ada!" in frames and b"\x89" in frames  # a ping
+    assert answer == "ada: Still here."
 
 
 @each(lambda row: row.events)

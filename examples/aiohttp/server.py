@@ -63,6 +63,7 @@ async def events(request, ticket):
         }
     )
     await stream.prepare(request)
+    await stream.write(b": connected\n\n")
     await stream.write(f"data: Hello, {ticket.username}!\n\n".encode())
     await asyncio.sleep(3600)
     return stream

@@ -45,6 +45,7 @@ async def chat(websocket: WebSocket, ticket: Shown):
 @app.get("/events")
 async def events(ticket: Shown):
     async def stream():
+        yield ": connected\n\n"  # some servers send headers with the first byte
         yield f"data: Hello, {ticket.username}!\n\n"
         await asyncio.sleep(3600)
 

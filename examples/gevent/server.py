@@ -78,6 +78,7 @@ def events(name, environ, start_response):
         "Access-Control-Allow-Origin": ORIGIN,
     }
     start_response("200 OK", list(headers.items()))
+    yield b": connected\n\n"  # a WSGI server sends headers with the first byte
     yield f"data: Hello, {name}!\n\n".encode()
     while True:
         gevent.sleep(15)

@@ -66,6 +66,7 @@ async def events(request):
         content_type="text/event-stream",
         headers={"Cache-Control": "no-store", "Access-Control-Allow-Origin": ORIGIN},
     )
+    await stream.send(": connected\n\n")
     await stream.send(f"data: Hello, {request.ctx.ticket.username}!\n\n")
     await asyncio.sleep(3600)
 

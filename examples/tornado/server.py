@@ -64,6 +64,7 @@ class Events(WithTicket):
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("Cache-Control", "no-store")
         self.set_header("Access-Control-Allow-Origin", ORIGIN)
+        self.write(": connected\n\n")
         self.write(f"data: Hello, {self.ticket.username}!\n\n")
         await self.flush()
         await self.gone.wait()
