@@ -5,6 +5,7 @@ import sys
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, ensureDeferred
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.python import log
 from twisted.web.resource import Resource
@@ -18,6 +19,7 @@ from realtime_ticket.handshake import AllowedOrigins, find_ticket
 REDIS = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")
 PORT = int(os.environ.get("PORT", "8001"))
+PING = 30  # seconds, after which a client that does not answer is taken for gone
 
 tickets = TicketService(RedisBackend(url=REDIS))
 origins = AllowedOrigins([ORIGIN], allow_missing=True)
@@ -34,6 +36,10 @@ class WithTicket(Resource):
         judging.addErrback(lambda failure: failure.trap(CancelledError))
         judging.addErrback(request.processingFailed)
         return NOT_DONE_YET
+
+    def render_HEAD(self, request):  # which would be render_GET()
+        request.setResponseCode(405)
+        return b""
 
     async def judge(self, request):
         query = request.uri.partition(b"?")[2]
@@ -70,6 +76,7 @@ class Events(WithTicket):
         request.setHeader("Content-Type", "text/event-stream")
         request.setHeader("Cache-Control", "no-store")
         request.setHeader("Access-Control-Allow-Origin", ORIGIN)
+        request.write(b": connected\n\n")
         request.write(f"data: Hello, {request.ticket.username}!\n\n".encode())
 
 
@@ -87,12 +94,27 @@ class Chat(WithTicket):
 class Talk(WebSocketProtocol):
     def __init__(self, name):
         self.name = name
+        self.pings = LoopingCall(self.ping)
+        self.is_there = True
 
     def negotiationStarted(self, transport):
         self.transport = transport
 
     def negotiationFinished(self):
         self.transport.sendTextMessage(f"Hello, {self.name}!")
+        self.pings.start(PING, now=False)
+
+    def ping(self):  # Twisted sends none by itself
+        if not self.is_there:
+            return self.transport.transport.abortConnection()
+        self.is_there = False
+        self.transport.ping()
+
+    def pongReceived(self, payload):
+        self.is_there = True
+
+    def connectionLost(self, reason):
+        self.pings.stop()
 
     def textMessageReceived(self, message):
         self.transport.sendTextMessage(f"{self.name}: {message}")
