@@ -678,6 +678,10 @@ TRIGGERS: dict[str, dict[str, Any]] = {
         CONNECTION_POOL_KWARGS={},
     ),
     "E013": {"REALTIME_TICKET_SERVICE_KEYS": "a-single-key-that-is-long-enough"},
+    "I007": {
+        "DEBUG": True,
+        "REALTIME_TICKET_BACKEND": "realtime_ticket.backends.locmem.LocMemBackend",
+    },
     "W001": {
         "REALTIME_TICKET_BACKEND": "realtime_ticket.backends.locmem.LocMemBackend"
     },
