@@ -95,6 +95,10 @@ def test_a_slot_on_a_dead_server_is_no_obstacle(journal: Journal, store: Store) 
 def test_a_writer_tries_no_further_second_than_readers_look_at(
     journal: Journal, store: Store, reader: JournalReader
 ) -> None:
+    """And a reader reads on where all slots of one of its calls are on a dead server.
+
+    Mutants: journal-reads-all-servers-or-none.
+    """
     tried = []
     store.is_down = lambda key: bool(tried.append(key)) or True
     with pytest.raises(ConnectionError):
@@ -270,7 +274,7 @@ def test_a_dead_server_stops_no_other(
 ) -> None:
     """What the other servers hold is written and read.
 
-    Mutants: journal-reads-all-servers-or-none.
+    The slots that one call asks for may all be on the dead server.
     """
     store.is_down = lambda key: int(key[-1]) % 3 == 1
     for number in range(5):

@@ -136,8 +136,10 @@ def test_a_ticket_from_before_its_user_was_disconnected_is_refused(
     world.clocks.advance(1)
     world.service.disconnect(7)
     world.after(0.5)
-    with pytest.raises(InvalidTicket):
-        world.watch("late", shown)
+    ahead = ticket(issued_at=world.clocks.wall + 1)
+    for each in (shown, ahead):
+        with pytest.raises(InvalidTicket):
+            world.watch("late", each)
     world.clocks.advance(RETURN_AFTER)
     world.connect("back")
     assert world.after(0.5) == {}
