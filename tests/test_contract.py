@@ -10,6 +10,7 @@ import pytest
 from django.core.cache import caches
 from django.db import connections
 
+from realtime_ticket import batching
 from realtime_ticket.backends import _connection, _sql
 from realtime_ticket.backends.base import BaseBackend
 from realtime_ticket.backends.cache import CacheBackend
@@ -27,6 +28,14 @@ NOWHERE = "/nonexistent/socket"
 
 class Contract(BackendContract):
     race_tickets = parts.RACE_TICKETS
+
+    @pytest.fixture(autouse=True)
+    def _time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Give a batch of 1,000 files or commands time on a busy machine.
+
+        How long a caller waits at most is the subject of test_batching.
+        """
+        monkeypatch.setattr(batching, "MAX_WAIT", 60.0)
 
 
 class NeedsServer(Contract):
