@@ -11,12 +11,30 @@ from django.test.utils import setup_databases
 from pytest_django import DjangoDbBlocker
 from pytest_django.plugin import blocking_manager_key
 
-from tests import servers
+from tests import parts, servers
 
 if TYPE_CHECKING:
     from tests.matrix import World
 
 pytest.register_assert_rewrite("realtime_ticket.testing")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for part in parts.PARTS:
+        config.addinivalue_line("markers", f"{part.name}: {part.about}")
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Mark each test with its part, and leave out the parts that this run has not."""
+    kept, left_out = [], []
+    for item in items:
+        part = parts.part_of(item.path)
+        item.add_marker(part.name)
+        (kept if parts.RUN in part.runs else left_out).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.hookimpl(tryfirst=True)
