@@ -21,6 +21,10 @@ from ._sql import Dialect, dialect_of
 _IDLE = 30
 """Seconds without use after which a connection is tried before it is trusted."""
 
+_IN_TRANSACTION = (2, 3)
+"""libpq's PQTRANS_INTRANS and PQTRANS_INERROR. It says PQTRANS_UNKNOWN of a connection
+that is lost, which is an outage."""
+
 
 def connect(alias: str) -> tuple[Any, Dialect]:
     """Return this thread's connection, a new one if it has died, and its dialect."""
@@ -66,16 +70,17 @@ def for_good(connection: Any) -> Iterator[None]:
 
     A single statement outside a transaction commits by itself. In a transaction,
     ``durable`` refuses, and this raises OpenTransaction; except in the one that a
-    TestCase wraps each test in.
+    TestCase wraps each test in. A transaction that was begun with SQL, behind Django's
+    back, is seen on PostgreSQL and SQLite, whose drivers know of it.
     """
-    if connection.get_autocommit():
+    if connection.get_autocommit() and not _begun_by_hand(connection):
         yield
         return
     alias = connection.alias
     with ExitStack() as stack:
         try:
             if not connection.in_atomic_block:
-                raise RuntimeError("autocommit is off")
+                raise RuntimeError("autocommit is off, or SQL has begun a transaction")
             stack.enter_context(transaction.atomic(using=alias, durable=True))
         except RuntimeError as exc:
             raise OpenTransaction(
@@ -84,3 +89,17 @@ def for_good(connection: Any) -> Iterator[None]:
                 "own."
             ) from exc
         yield
+
+
+def _begun_by_hand(connection: Any) -> bool:
+    """Tell whether SQL has begun a transaction that Django does not know of.
+
+    The driver knows it from the server's last reply, so nothing is asked. The driver of
+    MySQL and MariaDB does not tell.
+    """
+    driver = connection.connection
+    if connection.vendor == "sqlite":
+        return bool(driver.in_transaction)
+    if connection.vendor == "postgresql":
+        return driver.info.transaction_status in _IN_TRANSACTION
+    return False
