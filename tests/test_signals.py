@@ -331,16 +331,20 @@ class TestInAnEventLoopOfItsOwn:
         assert [name for name, _ in heard] == ["issued"] * 2
         assert len(caplog.records) == (error is RuntimeError)
 
-    def test_no_signal_waits_for_its_receivers_in_a_request(
-        self, connect: Callable[[Signal, Any], None]
+    def test_a_request_waits_for_its_receivers(
+        self,
+        connect: Callable[[Signal, Any], None],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Each request has a thread of its own: receivers run there, and are done.
 
         Mutants: signals-of-requests-in-a-queue.
         """
+        monkeypatch.setattr(signal_queue, "MAX_WAIT", 0.01)
         threads: list[int] = []
 
         def receiver(**kwargs: object) -> None:
+            time.sleep(0.05)
             threads.append(threading.get_ident())
 
         connect(ticket_issued, receiver)

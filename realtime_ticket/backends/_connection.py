@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from django.db import connections, transaction
@@ -62,6 +62,18 @@ def own_connection(alias: str) -> Any:
         connection._realtime_ticket_inherited = inherited
     connection._realtime_ticket_pid = pid
     return connection
+
+
+def in_savepoint(connection: Any) -> AbstractContextManager[None]:
+    """Run a block whose failure must not end the caller's transaction, if there is one.
+
+    PostgreSQL refuses everything after an error in a transaction, and a page that does
+    without its ticket would fail at its next query.
+    """
+    if not connection.in_atomic_block:
+        return nullcontext()
+    savepoint: AbstractContextManager[None] = transaction.atomic(connection.alias)
+    return savepoint
 
 
 @contextmanager

@@ -169,6 +169,24 @@ class TestTransactions:
             assert not is_good(service, ticket.value)
 
 
+# MariaDB commits when a table is renamed, and an error there ends no transaction.
+@pytest.mark.parametrize("alias", ["default", "postgresql"])
+@pytest.mark.django_db(transaction=True, databases=["default", "postgresql"])
+def test_issuing_that_fails_does_not_end_a_transaction(alias: str) -> None:
+    """A page that does without its ticket goes on asking the database.
+
+    Mutants: database-ends-the-transaction-of-its-caller.
+    """
+    with using(DatabaseBackend(alias=alias)) as service:
+        with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+            cursor.execute("ALTER TABLE realtime_ticket RENAME TO elsewhere")
+            with pytest.raises(StorageError):
+                service.issue(CLAIMS)
+            cursor.execute("SELECT 1")
+            cursor.execute("ALTER TABLE elsewhere RENAME TO realtime_ticket")
+        assert is_good(service, service.issue(CLAIMS).value)
+
+
 @pytest.mark.urls(__name__)
 @pytest.mark.django_db(transaction=True)
 class TestAtomicRequests:
