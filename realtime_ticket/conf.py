@@ -19,6 +19,7 @@ from . import service as services
 from . import signals, tickets
 from .backends.base import BaseBackend
 from .service import TicketService
+from .signal_queue import SignalQueue
 
 DEFAULTS: dict[str, Any] = {
     "BACKEND": "realtime_ticket.backends.redis.RedisBackend",
@@ -228,13 +229,18 @@ class SignallingService(TicketService):
     # In the thread of a batch, none of the above is among the callers.
     _commit = sensitive_variables()(TicketService._commit)
 
+    def __init__(self, backend: BaseBackend, **options: Any) -> None:
+        super().__init__(backend, **options)
+        self._signals = SignalQueue()
+
     def notify(self, event: str, **details: Any) -> None:
         super().notify(event, **details)
         _SIGNALS[event].send_robust(type(self), **details)
 
     async def anotify(self, event: str, **details: Any) -> None:
         super().notify(event, **details)
-        await _SIGNALS[event].asend_robust(type(self), **details)
+        signal = _SIGNALS[event]
+        await self._signals.send(f"ticket_{event}", signal, type(self), **details)
 
 
 _SIGNALS = {

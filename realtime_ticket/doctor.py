@@ -17,11 +17,12 @@ from typing import Any
 
 from django.core import checks
 from django.db import connections
+from django.utils.crypto import salted_hmac
 
 from .checks import check_reading
 from .exceptions import InvalidTicket, OpenTransaction, StorageError
-from .service import TicketService
-from .tickets import Ticket
+from .service import MAX_EXPIRE, TicketService
+from .tickets import Ticket, storage_key
 
 AUDIENCE = "ticket-doctor"
 CLAIMS = {"id": 0, "username": "ticket_doctor"}
@@ -64,7 +65,7 @@ def examine(service: TicketService) -> Iterator[Finding]:
     try:
         yield from of_checks(service.backend.check(list(connections)))
         yield from of_checks(check_reading(service.backend))
-        for examination in (_round_trip, _race, _expiry, _latency):
+        for examination in (_round_trip, _race, _expiry, _latency, _project):
             yield examination(patient)
     except failures as exc:
         reason = (isinstance(exc, StorageError) and exc.__cause__) or exc
@@ -187,4 +188,30 @@ def _latency(patient: _Patient) -> Finding:
         f"Issuing and consuming took {median:.2f} ms together (99th percentile "
         f"{p99:.2f} ms).",
         figures={"median": round(median, 3), "p99": round(p99, 3)},
+    )
+
+
+def _project(patient: _Patient) -> Finding:
+    """Leave a mark of this project, and look for that of another one.
+
+    Projects are told apart by their SECRET_KEY. The mark says nothing of it.
+    """
+    service, backend = patient.service, patient.service.backend
+    value = service.prefix + "project".ljust(43, "_")
+    key = storage_key(value, AUDIENCE, prefix=service.prefix, hashed=service.hash_keys)
+    mark = salted_hmac("realtime_ticket.doctor", "project", algorithm="sha256")
+    ours = f"project {mark.hexdigest()}"
+    if backend.add(key, ours, MAX_EXPIRE):
+        return Finding("project", "No other project was seen with this prefix.")
+    theirs = backend.pop(key)
+    backend.add(key, ours, MAX_EXPIRE)
+    if theirs in (ours, None):
+        return Finding("project", "No other project was seen with this prefix.")
+    return Finding(
+        "project",
+        f"Another project keeps tickets in this storage with the prefix "
+        f"{service.prefix!r}, so its tickets are good here, and yours there.",
+        checks.WARNING,
+        "Give each project a REALTIME_TICKET_PREFIX of its own. If you only changed "
+        "SECRET_KEY, the next run is quiet.",
     )

@@ -130,7 +130,8 @@ class TicketService:
         ``value`` may be anything that a client sent. Raise InvalidTicket when it lets
         nobody in, and StorageError when the storage failed: the ticket may be spent or
         not, so the client needs a new one. Raise OpenTransaction when a rollback of the
-        caller's could revive the ticket. No other error has to do with the value.
+        caller's could revive the ticket (not on MariaDB and MySQL, if the transaction
+        was begun with SQL). No other error has to do with the value.
         """
         try:
             key = self._key(value, audience)

@@ -50,6 +50,7 @@ from realtime_ticket import (
     checks,
     conf,
     get_service,
+    signal_queue,
     signals,
     tickets,
     views,
@@ -537,6 +538,9 @@ def test_bounds_are_those_of_the_code() -> None:
     assert f"| `MAX_BATCH` | {batching.MAX_BATCH:,} calls |" in text
     assert f"| `MAX_WAITING` | {batching.MAX_WAITING:,} calls in a lane |" in text
     assert f"| `MAX_WAIT` | {batching.MAX_WAIT:g} seconds that" in text
+    assert signal_queue.MAX_WAIT == 0.5
+    assert "for half a second (`MAX_WAIT`" in text
+    assert f"{signal_queue.MAX_WAITING:,} signals of one kind may wait" in text
 
 
 def test_statuses_are_those_of_the_endpoint() -> None:

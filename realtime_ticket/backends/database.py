@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.db import Error as DatabaseError
 
 from . import _sql
-from ._connection import connect, for_good, own_connection
+from ._connection import connect, for_good, in_savepoint, own_connection
 from .base import BaseBackend, Item
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class DatabaseBackend(BaseBackend):
         if not dialect.returns_rows and len(items) > 1:
             return super().add_many(items)
         sql = dialect.add.format(", ".join([dialect.row] * len(items)))
-        with connection.cursor() as cursor:
+        with in_savepoint(connection), connection.cursor() as cursor:
             cursor.execute(sql, [value for item in items for value in item])
             if dialect.returns_rows:
                 added = {key: True for (key,) in cursor.fetchall()}
