@@ -116,6 +116,25 @@ def through_http2(server: matrix.Server, value: str) -> bytes:
             data = peer.recv(4096)
 
 
+def shake_hands(server: matrix.Server, value: str, *lines: str) -> bytes:
+    """Send a handshake with these lines, and return what comes back."""
+    head = (
+        f"GET /ws?ticket={value} HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        *lines,
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as peer:
+        peer.sendall("\r\n".join([*head, "", ""]).encode())
+        answer = b""
+        while not answer.endswith(b"}") and (data := peer.recv(4096)):
+            answer += data
+            if not answer.startswith(b"HTTP/1.1 101"):
+                break
+        return answer
+
+
 class TestProxies:
     def test_open_no_tunnel_for_http2(self, proxy: matrix.Server) -> None:
         """And a ticket that was shown with such an upgrade is not spent."""
@@ -183,6 +202,20 @@ class TestProxies:
         value = ticket(proxy)
         assert proxy.ask(method, value) in (405, 426)
         assert self.seen(proxy, value)["path"] == "/ws"
+
+    @pytest.mark.parametrize("upgrades", ["h2c websocket", "websocket h2c"])
+    def test_pass_one_upgrade(self, proxy: matrix.Server, upgrades: str) -> None:
+        """A client that asks for two does not choose what the proxy looks at."""
+        lines = [f"Upgrade: {name}" for name in upgrades.split()]
+        answer = shake_hands(proxy, ticket(proxy), "Connection: Upgrade", *lines)
+        assert b"\r\nupgrade: h2c" not in answer.lower()
+        assert b"h2c" not in answer.partition(b"\r\n\r\n")[2]
+
+    def test_lose_no_header_of_theirs(self, proxy: matrix.Server) -> None:
+        """Connection names headers that a proxy takes out (RFC 9110, section 7.6.1)."""
+        lines = "Connection: Upgrade, X-Realtime-Username", "Upgrade: websocket"
+        answer = shake_hands(proxy, ticket(proxy), *lines)
+        assert b'["x-realtime-username", "ada"]' in answer, answer
 
     def seen(self, server: matrix.Server, value: str, **headers: str) -> Any:
         """Connect, and return what the server behind the proxy saw."""

@@ -30,6 +30,14 @@ class WithTicket(Resource):
 
     isLeaf = True
 
+    def render(self, request):
+        request.query = request.uri.partition(b"?")[2]
+        request.uri = request.path  # what is logged, and must show no ticket
+        if request.method != b"GET":  # a preflight would spend the ticket
+            request.setResponseCode(405)
+            return b""
+        return super().render(request)
+
     def render_GET(self, request):
         judging = ensureDeferred(self.judge(request))
         request.notifyFinish().addErrback(lambda _: judging.cancel())  # the client left
@@ -37,18 +45,12 @@ class WithTicket(Resource):
         judging.addErrback(request.processingFailed)
         return NOT_DONE_YET
 
-    def render_HEAD(self, request):  # which would be render_GET()
-        request.setResponseCode(405)
-        return b""
-
     async def judge(self, request):
-        query = request.uri.partition(b"?")[2]
-        request.uri = request.path  # what is logged, and shall show no ticket
         if header(request, b"origin") not in origins:
             return refuse(request, 403)
         try:
             value = find_ticket(
-                query=query,
+                query=request.query,
                 authorization=header(request, b"authorization"),
                 # WebSocketResource can echo no subprotocol, so a browser may offer none
                 carriers=("query", "header"),
