@@ -13,6 +13,7 @@ from . import tickets
 from .backends.base import BaseBackend, Item
 from .batching import GroupCommit
 from .exceptions import InvalidTicket, RealtimeTicketError, StorageError
+from .outages import Report
 from .tickets import Ticket
 
 Result = TypeVar("Result")
@@ -33,7 +34,8 @@ class TicketService:
     ``expire`` is in whole seconds. Methods are safe to call from any thread; the twins
     with an ``a`` belong to event loops, and are batched there.
 
-    Override ``notify`` and ``anotify`` to hear of what happens.
+    Override ``notify`` and ``anotify`` to hear of what happens to tickets, and
+    ``report`` to hear of outages.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class TicketService:
         self.prefix = prefix
         self.hash_keys = hash_keys or backend.hashes_keys
         self._format = tickets.value_format(prefix)
+        self._log = Report()
         self._batches: GroupCommit[Item | str, Any] = GroupCommit(
             self._commit, thread_sensitive=backend.thread_sensitive
         )
@@ -77,7 +80,7 @@ class TicketService:
     ) -> Ticket:
         """See issue()."""
         ticket, item = self._prepare(claims, audience, expire)
-        self._require(await self._batches.submit(item))
+        self._require(await self._submit(item))
         await self.anotify("issued", ticket=ticket)
         return ticket
 
@@ -103,7 +106,7 @@ class TicketService:
         """See consume()."""
         try:
             key = self._key(value, audience)
-            data = await self._batches.submit(key)
+            data = await self._submit(key)
             ticket = self._open(data, value, audience)
         except InvalidTicket as exc:
             await self.anotify("rejected", **self._rejection(exc, value, audience))
@@ -128,7 +131,7 @@ class TicketService:
             key = self._key(value, audience)
         except InvalidTicket:
             return False
-        return await self._batches.submit(key) is not None
+        return await self._submit(key) is not None
 
     def notify(self, event: str, **details: Any) -> None:
         """Hear that a ticket was ``issued``, ``consumed`` or ``rejected``.
@@ -149,6 +152,12 @@ class TicketService:
     async def anotify(self, event: str, **details: Any) -> None:
         """See notify()."""
         self.notify(event, **details)
+
+    def report(self, error: StorageError) -> None:
+        """Hear that a call failed with this error. This one logs it, at most once a
+        minute in a process, and says how many more have failed since.
+        """
+        self._log(error)
 
     def close(self) -> None:
         """Close connections and end the thread. The next call starts anew."""
@@ -203,7 +212,9 @@ class TicketService:
     def _require(self, added: bool) -> None:
         # Two of 2**256 values cannot meet. A store that swallows its errors says so.
         if not added:
-            raise StorageError("The storage did not keep the ticket.")
+            error = StorageError("The storage did not keep the ticket.")
+            self.report(error)
+            raise error
 
     def _rejection(
         self, error: InvalidTicket, value: str, audience: str
@@ -222,18 +233,33 @@ class TicketService:
         try:
             return method(*args)
         except Exception as exc:
-            raise self._translated(exc)  # noqa: B904 (it has its cause)
+            (error,) = self._translated(exc)
+            if isinstance(error, StorageError):
+                self.report(error)
+            raise error  # noqa: B904 (it has its cause)
 
-    def _translated(self, error: Exception) -> Exception:
-        """Return the StorageError for what a driver raised, and any other as it is."""
+    async def _submit(self, call: Item | str) -> Any:
+        """Call the backend, together with others."""
+        try:
+            return await self._batches.submit(call)
+        except StorageError as exc:
+            self.report(exc)
+            raise
+
+    def _translated(self, error: Exception, count: int = 1) -> list[Exception]:
+        """Return StorageErrors for what a driver raised, and any other as it is."""
         if isinstance(error, RealtimeTicketError):
-            return error
+            return [error] * count
         if not isinstance(error, self.backend.storage_errors):
-            return error
+            return [error] * count
         # Not the driver's words: they may hold a key, and a key is a ticket.
-        outage = StorageError(f"The storage failed ({type(error).__name__}).")
-        outage.__cause__ = error
-        return outage
+        message, hint = self.backend.explain(error)
+        outages: list[Exception] = []
+        for _ in range(count):
+            outage = StorageError(f"The storage failed: {message}", hint)
+            outage.__cause__ = error
+            outages.append(outage)
+        return outages
 
     def _commit(self, calls: list[Item | str]) -> list[Any]:
         """Make the calls of one batch: an Item is to be added, a key to be popped."""
@@ -260,7 +286,7 @@ class TicketService:
                     f"{self.backend!r} gave {len(outcomes)} results for {len(calls)}."
                 )
         except Exception as exc:
-            outcomes = [self._translated(exc) for _ in calls]
+            outcomes = self._translated(exc, len(calls))
         return iter(outcomes)
 
 

@@ -301,7 +301,10 @@ class TestOutages:
         with within(1):
             found = findings()
         assert list(found) == ["storage"]
-        assert found["storage"]["message"] == "The storage failed (ConnectionError)."
+        assert found["storage"]["message"] == (
+            f"The storage failed: Redis at {NOWHERE} is not there (ConnectionError)."
+        )
+        assert "REALTIME_TICKET_REDIS" in found["storage"]["hint"]
         assert run()[0] == 1
 
     def test_a_storage_that_is_frozen(self, configure: Any, tmp_path: Path) -> None:
@@ -339,7 +342,7 @@ class TestOutages:
         configure(DATABASE)
         with transaction.atomic():
             found = findings()
-        assert found["storage"]["message"] == "The storage failed (OpenTransaction)."
+        assert "outside of transactions" in found["storage"]["message"]
 
 
 @contextmanager

@@ -20,13 +20,13 @@ PROJECT = PACKAGE.parent
 DRIVERS = {"redis", "pymemcache", "psycopg", "psycopg2", "MySQLdb", "sqlite3",
            "django_redis"}  # fmt: skip
 LEVELS = {
-    0: ["exceptions", "tickets", "handshake"],
+    0: ["exceptions", "tickets", "handshake", "outages"],
     1: ["backends", "backends.base", "batching", "service"],
     2: ["backends.*", "models", "migrations", "migrations.*", "testing"],
     3: ["conf", "signals"],
     4: ["shortcuts", "lazy", "views", "urls", "middleware", "context_processors",
-        "checks", "doctor", "apps", "management", "management.*", "templatetags",
-        "templatetags.*"],
+        "checks", "reports", "doctor", "apps", "management", "management.*",
+        "templatetags", "templatetags.*"],
     5: ["integrations", "integrations.*", ""],
 }  # fmt: skip
 """Each module by its layer. It imports from its own and those above it."""
@@ -46,8 +46,8 @@ THIRD_PARTIES = {
 }
 """The modules that may import a package other than Django."""
 
-WITHOUT_DJANGO = ["", "exceptions", "tickets", "handshake", "batching", "service",
-                  "testing", "backends", "backends.base", "backends.redis",
+WITHOUT_DJANGO = ["", "exceptions", "tickets", "handshake", "outages", "batching",
+                  "service", "testing", "backends", "backends.base", "backends.redis",
                   "backends.redis_sentinel", "backends.redis_cluster",
                   "backends.memcached", "backends.locmem", "integrations",
                   "integrations.asgi"]  # fmt: skip
@@ -149,7 +149,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 def test_the_scan_sees_imports() -> None:
     """The helpers of this module find what is known to be there."""
     assert own_imports("service") == {
-        "tickets", "backends.base", "batching", "exceptions",
+        "tickets", "backends.base", "batching", "exceptions", "outages",
     }  # fmt: skip
     assert "backends.base" in own_imports("backends.redis")
     assert foreign_imports("backends.redis") == {"redis"}
@@ -279,7 +279,7 @@ def test_a_process_without_django_can_consume() -> None:
 
 def test_the_core_is_all_there() -> None:
     """L0 and what runs without Django are found, so the tests above are not idle."""
-    assert {"exceptions", "tickets", "handshake"} == {
+    assert {"exceptions", "tickets", "handshake", "outages"} == {
         module for module in MODULES if level_of(module) == 0
     }
     assert set(WITHOUT_DJANGO) <= MODULES.keys()

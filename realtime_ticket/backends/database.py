@@ -17,6 +17,8 @@ from .base import BaseBackend, Item
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
+    from realtime_ticket.outages import Outage
+
 logger = logging.getLogger("realtime_ticket")
 
 _SWEEP_EVERY = 25
@@ -88,10 +90,19 @@ class DatabaseBackend(BaseBackend):
             started = time.monotonic()
         return total
 
+    @property
+    def database(self) -> str:
+        return self.alias
+
     def check(self, databases: Collection[str] = ()) -> list[CheckMessage]:
         from ._database_checks import check_database
 
         return check_database(self.alias, may_query=self.alias in databases)
+
+    def explain(self, error: Exception) -> Outage:
+        from ._database_outages import explain_database
+
+        return explain_database(self.alias, error)
 
     def diagnose(self) -> list[CheckMessage]:
         from ._database_diagnosis import diagnose

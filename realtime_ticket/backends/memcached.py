@@ -13,6 +13,8 @@ from pymemcache.client.base import Client
 from pymemcache.client.rendezvous import RendezvousHash
 from pymemcache.exceptions import MemcacheError
 
+from realtime_ticket.outages import Outage, explain, locate
+
 from ._memcached_options import check_options, checked_servers
 from .base import BaseBackend
 
@@ -69,6 +71,9 @@ class MemcachedBackend(BaseBackend):
         text: str = data.decode(errors="surrogateescape")
         return text
 
+    def explain(self, error: Exception) -> Outage:
+        return explain(error, storage="Memcached", setting=self.options_name)
+
     def diagnose(self) -> list[CheckMessage]:
         from ._memcached_diagnosis import diagnose
 
@@ -101,9 +106,9 @@ class MemcachedBackend(BaseBackend):
             client = Client(server, **self._options)
         try:
             yield client
-        except BaseException:  # what is left of a reply is nobody's
+        except BaseException as exc:  # what is left of a reply is nobody's
             client.close()
-            raise
+            raise locate(exc, server)  # noqa: B904 (it is the same)
         idle.append(client)
 
     def _idle_clients(self, server: str) -> deque[Client]:

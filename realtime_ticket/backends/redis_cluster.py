@@ -10,6 +10,8 @@ import redis
 from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError
 
+from realtime_ticket.outages import locate
+
 from ._redis_exchange import Command
 from ._redis_nodes import Address, Nodes, addresses
 from ._redis_options import pattern_of
@@ -29,6 +31,7 @@ class RedisClusterBackend(RedisBackend):
     """
 
     shorthand: ClassVar[str] = ""
+    _storage: ClassVar[str] = "Redis Cluster"
 
     def __init__(self, *, startup_nodes: Sequence[Address], **options: Any) -> None:
         if taken := {"url", "host", "port", "db", "unix_socket_path"} & options.keys():
@@ -62,7 +65,8 @@ class RedisClusterBackend(RedisBackend):
         shares: dict[Address, list[int]] = defaultdict(list)
         for position, command in enumerate(commands):
             if (master := masters.get(key_slot(_key_of(command)))) is None:
-                raise redis.ConnectionError("No master serves this slot.")
+                lost = redis.ConnectionError("No master serves this slot.")
+                raise locate(lost, kind="slot")
             shares[master].append(position)
         replies: list[Any] = [None] * len(commands)
         for master, positions in shares.items():
