@@ -92,7 +92,8 @@ def explain(
     chain = list(_chain(error))
     places = (getattr(each, "_realtime_ticket_place", "") for each in chain)
     where = next(filter(None, places), place)
-    kind = next(filter(None, map(_kind_of, chain)), "unknown")
+    kinds = (judge(each) for judge in (_kind_of, _by_phrase) for each in chain)
+    kind = next(filter(None, kinds), "unknown")
     what, hint = _WORDS[kind]
     hint = (hints or {}).get(kind, hint)
     return Outage(
@@ -118,7 +119,6 @@ def _kind_of(error: BaseException) -> str:
         or _BY_STATE.get(getattr(error, "sqlstate", None) or "", "")
         or _by_mysql_code(error)
         or _BY_SQLITE_NAME.get(_sqlite_name(error), "")
-        or _by_phrase(error)
     )
 
 
@@ -228,11 +228,12 @@ _PHRASES: Final = (
     ("no such table", "table"),
     ("password authentication failed", "password"),
     ("no password supplied", "password"),
-    ('role "', "password"),
-    ('" does not exist', "database"),
+    ('FATAL:  role "', "password"),
+    ('FATAL:  database "', "database"),
     ("no pg_hba.conf entry", "password"),
     ("could not translate host name", "host"),
     ("failed to resolve host", "host"),
+    ("Name or service not known", "host"),
     ("certificate verify failed", "certificate"),
     ("does not match host name", "other certificate"),
     ("does not support SSL", "tls"),
