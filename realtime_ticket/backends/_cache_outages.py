@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.cache import caches
+from django.core.cache import InvalidCacheBackendError, caches
 from django.db import router
 
 from realtime_ticket.outages import Outage, explain, place_of
@@ -18,7 +18,10 @@ from ._database_outages import explain_database
 def explain_cache(alias: str, error: Exception) -> Outage:
     """Return what an error of the cache with this alias means."""
     storage = f"The cache {alias!r}"
-    cache: Any = caches[alias]
+    try:
+        cache: Any = caches[alias]
+    except InvalidCacheBackendError:
+        cache = None
     if table := getattr(cache, "cache_model_class", None):
         database = explain_database(
             router.db_for_write(table),
