@@ -86,7 +86,7 @@ class GroupCommit(Generic[Call, Outcome]):
         the batch runs in his thread, and nobody else's. A realtime server mostly has
         neither, and all share a lane.
         """
-        loop, local = asyncio.get_running_loop(), self._local
+        loop, local = _running_loop(), self._local
         if local.loop is not loop:
             local.loop = loop
             local.shared = _Lane(loop, self._start)
@@ -244,6 +244,16 @@ class _Lane(Generic[Call, Outcome]):
         for waiter in [*batch.waiters, *(waiter for _, waiter, _ in self._waiting)]:
             _fail(waiter)
         self._waiting.clear()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "Coroutines of a ticket service need asyncio. With trio, call the twin "
+            "without the 'a' in a thread: trio.to_thread.run_sync(service.consume, ...)"
+        ) from None
 
 
 def _settle(waiter: asyncio.Future[Any], outcome: Any) -> None:

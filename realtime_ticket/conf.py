@@ -228,6 +228,12 @@ class SignallingService(TicketService):
     arevoke = sensitive_variables()(TicketService.arevoke)
     # In the thread of a batch, none of the above is among the callers.
     _commit = sensitive_variables()(TicketService._commit)
+    # What a coroutine calls is not protected by it: a frame does not know that caller.
+    _prepare = sensitive_variables()(TicketService._prepare)
+    _key = sensitive_variables()(TicketService._key)
+    _open = sensitive_variables()(TicketService._open)
+    _rejection = sensitive_variables()(TicketService._rejection)
+    _submit = sensitive_variables()(TicketService._submit)
 
     def __init__(self, backend: BaseBackend, **options: Any) -> None:
         super().__init__(backend, **options)

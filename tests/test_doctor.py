@@ -263,9 +263,9 @@ class TestHealthyStorages:
         configure(TicketsOnly)
         found = findings()
         assert list(found) == [
-            "realtime_ticket.W020", *EXAMINATIONS, "realtime_ticket.I002",
+            "realtime_ticket.W022", *EXAMINATIONS, "realtime_ticket.I002",
         ]  # fmt: skip
-        assert found["realtime_ticket.W020"]["level"] == "WARNING"
+        assert found["realtime_ticket.W022"]["level"] == "WARNING"
 
 
 def of_project(
@@ -344,7 +344,10 @@ class TestOutages:
         with within(1):
             found = findings()
         assert list(found) == ["storage"]
-        assert found["storage"]["message"] == "The storage failed (ConnectionError)."
+        assert found["storage"]["message"] == (
+            f"The storage failed: Redis at {NOWHERE} is not there (ConnectionError)."
+        )
+        assert "REALTIME_TICKET_REDIS" in found["storage"]["hint"]
         assert run()[0] == 1
 
     def test_a_storage_that_is_frozen(self, configure: Any, tmp_path: Path) -> None:
@@ -382,7 +385,7 @@ class TestOutages:
         configure(DATABASE)
         with transaction.atomic():
             found = findings()
-        assert found["storage"]["message"] == "The storage failed (OpenTransaction)."
+        assert "outside of transactions" in found["storage"]["message"]
 
 
 @contextmanager

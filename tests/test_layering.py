@@ -21,14 +21,14 @@ PROJECT = PACKAGE.parent
 DRIVERS = {"redis", "pymemcache", "psycopg", "psycopg2", "MySQLdb", "sqlite3",
            "django_redis"}  # fmt: skip
 LEVELS = {
-    0: ["exceptions", "tickets", "handshake", "revocations"],
+    0: ["exceptions", "tickets", "handshake", "outages", "revocations"],
     1: ["backends", "backends.base", "batching", "journal", "listener", "live",
         "outbox", "service", "watches"],
     2: ["backends.*", "models", "migrations", "migrations.*", "testing"],
     3: ["conf", "signals", "signal_queue"],
     4: ["shortcuts", "lazy", "views", "urls", "middleware", "context_processors",
-        "checks", "doctor", "apps", "management", "management.*", "templatetags",
-        "templatetags.*"],
+        "checks", "reports", "doctor", "apps", "management", "management.*",
+        "templatetags", "templatetags.*"],
     5: ["integrations", "integrations.*", ""],
 }  # fmt: skip
 """Each module by its layer. It imports from its own and those above it."""
@@ -48,9 +48,9 @@ THIRD_PARTIES = {
 }
 """The modules that may import a package other than Django."""
 
-WITHOUT_DJANGO = ["", "exceptions", "tickets", "handshake", "revocations", "batching",
-                  "journal", "listener", "live", "outbox", "service", "watches",
-                  "testing", "backends", "backends.base", "backends.redis",
+WITHOUT_DJANGO = ["", "exceptions", "tickets", "handshake", "outages", "revocations",
+                  "batching", "journal", "listener", "live", "outbox", "service",
+                  "watches", "testing", "backends", "backends.base", "backends.redis",
                   "backends.redis_sentinel", "backends.redis_cluster",
                   "backends.memcached", "backends.locmem", "integrations",
                   "integrations.asgi"]  # fmt: skip
@@ -202,7 +202,7 @@ def test_the_scan_sees_imports() -> None:
     """The helpers of this module find what is known to be there."""
     assert own_imports("service") == {
         "tickets", "backends.base", "batching", "exceptions", "journal", "listener",
-        "outbox", "revocations",
+        "outages", "outbox", "revocations",
     }  # fmt: skip
     assert "backends.base" in own_imports("backends.redis")
     assert foreign_imports("backends.redis") == {"redis"}
@@ -329,7 +329,7 @@ def test_a_process_without_django_can_consume() -> None:
 
 def test_the_core_is_all_there() -> None:
     """L0 and what runs without Django are found, so the tests above are not idle."""
-    assert {"exceptions", "tickets", "handshake", "revocations"} == {
+    assert {"exceptions", "tickets", "handshake", "outages", "revocations"} == {
         module for module in MODULES if level_of(module) == 0
     }
     assert set(WITHOUT_DJANGO) <= MODULES.keys()

@@ -26,10 +26,21 @@ _IN_TRANSACTION = (2, 3)
 that is lost, which is an outage."""
 
 
-def connect(alias: str) -> tuple[Any, Dialect]:
-    """Return this thread's connection, a new one if it has died, and its dialect."""
+@contextmanager
+def lent(alias: str) -> Iterator[tuple[Any, Dialect]]:
+    """Lend this thread's connection, a new one if it has died, and its dialect.
+
+    One from Django's pool for PostgreSQL goes back, unless it was in use before: a
+    thread that ends gives nothing back, and the pool would count it as taken for ever.
+    """
     connection = live_connection(alias)
-    return connection, dialect_of(connection)
+    was_open = connection.connection is not None
+    try:
+        yield connection, dialect_of(connection)
+    finally:
+        is_mine = not was_open and not connection.in_atomic_block
+        if is_mine and getattr(connection, "pool", None):
+            connection.close()
 
 
 def live_connection(alias: str) -> Any:

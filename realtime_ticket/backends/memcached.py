@@ -13,6 +13,8 @@ from pymemcache.client.base import Client
 from pymemcache.client.rendezvous import RendezvousHash
 from pymemcache.exceptions import MemcacheError
 
+from realtime_ticket.outages import Outage, explain, locate
+
 from ._memcached_options import check_options, checked_servers
 from ._reading import read_from_each
 from .base import BaseBackend
@@ -83,6 +85,9 @@ class MemcachedBackend(BaseBackend):
 
         return read_from_each(shares, read, self.storage_errors)
 
+    def explain(self, error: Exception) -> Outage:
+        return explain(error, storage="Memcached", setting=self.options_name)
+
     def diagnose(self) -> list[CheckMessage]:
         from ._memcached_diagnosis import diagnose
 
@@ -115,9 +120,9 @@ class MemcachedBackend(BaseBackend):
             client = Client(server, **self._options)
         try:
             yield client
-        except BaseException:  # what is left of a reply is nobody's
+        except BaseException as exc:  # what is left of a reply is nobody's
             client.close()
-            raise
+            raise locate(exc, server)  # noqa: B904 (it is the same)
         idle.append(client)
 
     def _idle_clients(self, server: str) -> deque[Client]:
