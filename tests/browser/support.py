@@ -144,11 +144,12 @@ class Realtime:
         """Return a way to it that can be cut."""
         return Line(int(self.environment["BROWSER_LINE_PORT"]), self.port)
 
-    def control(self, **wishes: Any) -> None:
+    def control(self, **wishes: Any) -> Any:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/control", json.dumps(wishes).encode()
         )
-        urllib.request.urlopen(request, timeout=10).close()
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)
 
     def forget(self) -> None:
         self.file.write_text("")
