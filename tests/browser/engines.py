@@ -137,7 +137,9 @@ def display() -> Iterator[str]:
 
 @contextmanager
 def webkit(display: str) -> Iterator[Any]:
-    from selenium.webdriver import WebKitGTK, WebKitGTKOptions
+    from selenium.webdriver import Remote, WebKitGTKOptions
+    from selenium.webdriver.remote.client_config import ClientConfig
+    from selenium.webdriver.remote.remote_connection import RemoteConnection
     from selenium.webdriver.webkitgtk.service import Service
 
     environment = os.environ | {
@@ -150,8 +152,14 @@ def webkit(display: str) -> Iterator[Any]:
     options.binary_location = mini_browser()
     options.add_argument("--automation")
     service = Service(servers.find("WebKitWebDriver"), env=environment)
-    driver = WebKitGTK(options=options, service=service)
+    service.start()
     try:
-        yield driver
+        # Not by WebKitGTK(), which uses what selenium itself calls deprecated.
+        config = ClientConfig(remote_server_addr=service.service_url)
+        driver = Remote(RemoteConnection(client_config=config), options=options)
+        try:
+            yield driver
+        finally:
+            driver.quit()
     finally:
-        driver.quit()
+        service.stop()

@@ -145,6 +145,7 @@ async def events(request: Request) -> Response:
     async def stream() -> Any:
         for number in range(int(last) + 1, 1000):
             yield f"id: {number}\nevent: price\ndata: {number}0\n\n"
+            yield f"data: <b>news {number}</b>\n\n"
             await asyncio.sleep(0.05)
 
     return StreamingResponse(stream(), media_type="text/event-stream")
