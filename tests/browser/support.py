@@ -38,9 +38,9 @@ FAST = {"minDelay": 50, "maxDelay": 400}
 
 NETWORK = re.compile(
     r"Failed to load resource|WebSocket connection to '\S+' failed|net::ERR_|"
-    r"has been blocked by CORS policy"
+    r"has been blocked by CORS policy|^\[object Event\]$"
 )
-"""What the browser itself prints to the console while a server is away."""
+"""What the browser, or htmx, prints to the console while a server is away."""
 
 
 def missing() -> str | None:
