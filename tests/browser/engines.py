@@ -68,7 +68,8 @@ class PlaywrightWindow:
         self.page.goto(url)
 
     def back(self) -> None:
-        self.page.go_back(wait_until="commit")
+        # Not by go_back(), which does not return when the page was kept.
+        self.page.evaluate("void setTimeout(() => history.back())")
 
     def evaluate(self, script: str, *arguments: Any) -> Any:
         return self.page.evaluate(f"(words) => ({script})(...words)", list(arguments))
@@ -112,7 +113,6 @@ def window(engine: str, playwright: Playwright) -> Iterator[Window]:
         browser = playwright.firefox.launch(
             channel="moz-firefox",
             executable_path=servers.find("firefox-esr"),
-            firefox_user_prefs={"fission.bfcacheInParent": True},
         )
     yield PlaywrightWindow(browser, **options)
     browser.close()

@@ -308,3 +308,58 @@ def test_a_component_that_is_rendered_on_a_server_opens_nothing(
     assert report["html"] == ["<p>connecting</p>"] * 20
     assert report["early"] == [False] * 20
     assert (report["opened"], report["asked"]) == (0, 0)
+
+
+# Workers
+
+SERVICE_WORKER = """
+import { RealtimeSocket } from "django-realtime-ticket";
+onmessage = ({ data: csrfToken, source }) => {
+  const socket = new RealtimeSocket("/ws", { csrfToken });
+  socket.addEventListener("message", ({ data }) => source.postMessage(data));
+};
+"""
+ASK = {
+    "shared": """(token) => new Promise((resolve) => {
+      const { port } = new SharedWorker("/static/bundles/shared.js");
+      port.onmessage = ({ data }) => resolve(data);
+      port.postMessage(token);
+    })""",
+    "service": """async (token) => {
+      const answer = new Promise((resolve) => {
+        navigator.serviceWorker.onmessage = ({ data }) => resolve(data);
+      });
+      await navigator.serviceWorker.register("/static/bundles/service.js");
+      const { active } = await new Promise((resolve) => {
+        const look = async () => {
+          const scope = "/static/bundles/";
+          const found = await navigator.serviceWorker.getRegistration(scope);
+          if (found?.active) resolve(found);
+          else setTimeout(look, 20);
+        };
+        look();
+      });
+      active.postMessage(token);
+      return answer;
+    }""",
+}
+
+
+@pytest.mark.parametrize("kind", ASK)
+def test_a_worker_connects(
+    chromium: Browser,
+    session: StorageState,
+    site: str,
+    realtime: Realtime,
+    bundles: Path,
+    kind: str,
+) -> None:
+    """With the token that its page hands over. (The policy here forbids workers.)"""
+    code = block("onconnect") if kind == "shared" else SERVICE_WORKER
+    code = code.replace('"/ws"', f'"ws://127.0.0.1:{realtime.port}/ws"')
+    bundle(code, bundles / f"{kind}.js", f"--alias:django-realtime-ticket={CLIENT}")
+    with window(chromium, storage_state=session, bypass_csp=True) as page:
+        page.goto(f"{site}/bench/")
+        token = page.input_value("[name=csrfmiddlewaretoken]")
+        assert page.evaluate(ASK[kind], token) == "Hello, alice!"
+    realtime.check(connections=1)
