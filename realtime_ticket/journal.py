@@ -156,7 +156,7 @@ class JournalReader:
         """Let the next reading cover the journal's whole life."""
         self._last: Reading | None = None
         self._failing: Reading | None = None
-        """The first of the readings since which some server has not answered."""
+        """The last reading before some server did not answer."""
         self._counts: dict[int, int] = {}
         """For each second, one more than the highest slot known."""
         self._holes: dict[Slot, float] = {}
@@ -180,7 +180,7 @@ class JournalReader:
             unread,
             disconnects,
             unreadable=len(new) - len(disconnects),
-            late=self._last is None or monotonic - self._last.monotonic > _LATE,
+            late=self._is_late(monotonic),
             doubt="",
         )
         return reading._replace(doubt=next(self._doubts(reading), ""))
@@ -194,7 +194,8 @@ class JournalReader:
         if not reading.unread:
             self._failing = None
         elif self._failing is None:
-            self._failing = reading
+            first = reading._replace(wall=reading.wall - self._journal.expire)
+            self._failing = self._last or first
         for slot in sorted(reading.found):
             self._learn(slot, reading)
         for slot in self._holes.keys() & reading.unread:
@@ -247,6 +248,11 @@ class JournalReader:
             first = max(first, missed)
         return range(int(first) - OVERLAP, int(wall) + OVERLAP + 1)
 
+    def _is_late(self, monotonic: float) -> bool:
+        """Tell whether a reading at that time finds what it could not find at once."""
+        since = self._failing or self._last
+        return since is None or monotonic - since.monotonic > _LATE
+
     def _doubts(self, reading: Reading) -> Iterator[str]:
         """Yield each reason to think that disconnects were lost."""
         wall, monotonic, found, unread, *_ = reading
@@ -264,9 +270,11 @@ class JournalReader:
             is_old = monotonic - since > _HOLE and slot.second >= self._complete_from
             if is_old and slot not in unread and slot not in found:
                 yield _HOLES
-        if unread and self._failing is not None and self._last is not None:
+        if self._failing is not None and self._last is not None:
             limit = self._failing.monotonic + self._journal.expire - OVERLAP
-            if self._last.monotonic <= limit < monotonic:
+            # Once while it lasts, and once when it is over: others may have written to
+            # that server all the time.
+            if limit < monotonic and (not unread or self._last.monotonic <= limit):
                 yield _UNREAD
 
     def _learn(self, slot: Slot, reading: Reading) -> None:
