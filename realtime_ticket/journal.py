@@ -42,9 +42,9 @@ _FIRST_SLOTS: Final = 4
 _WITNESSES: Final = 16
 _WITNESS_MARGIN: Final = 25
 """The most recent entries are read again until this many seconds before they expire:
-one that is gone shows that the storage lost its memory. Clocks differ by up to ten
-seconds, a writer may use a slot eight seconds ahead, and Memcached drops an entry up to
-two seconds early."""
+one that is gone shows that the storage lost its memory, and so does a hole. Clocks
+differ by up to ten seconds, a writer may use a slot eight seconds ahead, and Memcached
+drops an entry up to two seconds early."""
 
 _LATE: Final = 5.0
 """Seconds without a reading after which what is read then is not news."""
@@ -267,8 +267,10 @@ class JournalReader:
             if slot.second > trusted and slot not in unread and found.get(slot) != text:
                 yield _LOST
         for slot, since in self._holes.items():
-            is_old = monotonic - since > _HOLE and slot.second >= self._complete_from
-            if is_old and slot not in unread and slot not in found:
+            is_old = monotonic - since > _HOLE
+            # Nobody can tell a hole in an old second from an entry that has expired.
+            is_loss = slot.second >= self._complete_from and slot.second > trusted
+            if is_old and is_loss and slot not in unread and slot not in found:
                 yield _HOLES
         if self._failing is not None and self._last is not None:
             limit = self._failing.monotonic + self._journal.expire - OVERLAP

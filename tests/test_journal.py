@@ -430,6 +430,23 @@ def test_a_hole_in_the_slots_is_doubted_once_when_it_lasts(
     assert doubts.index(HOLES) == 5  # the first after more than two seconds
 
 
+def test_a_reader_that_begins_under_load_does_not_doubt(
+    journal: Journal, clocks: Clocks
+) -> None:
+    """The first entries of the oldest second have expired, and its last have not.
+
+    Mutants: journal-takes-what-has-expired-for-a-hole.
+    """
+    for number in range(300):
+        journal.write(entry(str(number)))
+        clocks.advance(0.45)
+    clocks.advance(0.5)
+    reader = JournalReader(journal)
+    for _ in range(10):
+        assert doubt(reader) == ""
+        clocks.advance(0.5)
+
+
 def test_a_hole_that_is_far_down_is_found(
     store: Store, reader: JournalReader, clocks: Clocks
 ) -> None:
