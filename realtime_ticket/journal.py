@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from . import revocations
 from .backends.base import BaseBackend
-from .exceptions import RealtimeTicketError
+from .exceptions import RealtimeTicketError, StorageError
 from .revocations import Disconnect
 
 EXPIRE: Final = 120
@@ -32,6 +32,9 @@ _WRITER_AHEAD: Final = 8
 
 _WRITER_WAIT: Final = 2.0
 """Seconds after which a writer tries no further second."""
+
+_WRITER_LATE: Final = 5.0
+"""Seconds after which what was written may be where no reader looks any more."""
 
 _READ_KEYS: Final = 500
 """The most keys in one call of ``read_many``."""
@@ -110,14 +113,19 @@ class Journal:
         """Put the text into the first free slot of this second.
 
         Where the server that holds the slot fails, another second's slot may be on one
-        that works. Raise the last of the storage's errors when none of them takes it.
+        that works. Raise the last of the storage's errors when none of them takes it,
+        and StorageError when that took too long: write it again.
         """
-        now, started = int(time.time()), time.monotonic()
+        started, now = time.monotonic(), int(time.time())
         for second in range(now, now + _WRITER_AHEAD):
             try:
-                return self._write(second, text)
+                self._write(second, text)
+                # A slow commit, or a process that was stopped.
+                if time.monotonic() - started > _WRITER_LATE:
+                    raise StorageError("The storage took a disconnect too late.")
+                return
             except RealtimeTicketError:
-                raise  # no outage
+                raise  # no outage, or too late
             except self.backend.storage_errors as exc:
                 error = exc
             if time.monotonic() - started > _WRITER_WAIT:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from realtime_ticket import OpenTransaction
+from realtime_ticket import OpenTransaction, StorageError
 from realtime_ticket.journal import Journal, JournalReader, Slot
 from tests.journals import START, Clocks, Store, doubt, entry, heard
 
@@ -138,6 +138,33 @@ def test_an_open_transaction_is_no_outage(
     with pytest.raises(OpenTransaction):
         journal.write("text")
     assert len(tried) == 1
+
+
+def test_what_was_written_too_late_is_to_be_written_again(
+    journal: Journal,
+    store: Store,
+    clocks: Clocks,
+    reader: JournalReader,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A commit took long, or the process was stopped. No reader looks there any more.
+
+    Mutants: journal-writes-where-nobody-looks.
+    """
+    add = store.add
+
+    def slow(key: str, data: str, expire: int) -> bool:
+        clocks.advance(12)
+        assert users(reader) == []
+        return add(key, data, expire)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "add", slow)
+        with pytest.raises(StorageError, match="too late"):
+            journal.write(entry("9"))
+    assert users(reader) == []
+    journal.write(entry("9"))
+    assert users(reader) == ["9"]
 
 
 # Hearing
