@@ -62,7 +62,7 @@ class Listener:
         """Start the thread if there is none. Return what is set after its first try."""
         state = self._state
         with state.lock:
-            if state.thread is None:
+            if state.thread is None or not state.thread.is_alive():
                 state.stopped = threading.Event()
                 state.thread = threading.Thread(
                     target=self._run,
