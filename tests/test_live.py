@@ -371,6 +371,9 @@ def test_a_disconnect_of_what_is_no_user_or_session_is_refused(world: World) -> 
         world.service.disconnect(None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at most 128 characters"):
         world.service.disconnect(7, session="x" * 129)
+    for no_session in (0, False, b""):
+        with pytest.raises(ValueError, match="A session is a str"):
+            world.service.disconnect(7, session=no_session)  # type: ignore[arg-type]
     world.service.disconnect()
     assert world.store.texts == {}
 
