@@ -119,12 +119,12 @@ class Listener:
                 aged = state.watches.take_aged(time.monotonic())
             _end(aged)
             reading = state.reader.read()
-            _log(reading)
             with state.lock:
                 ended = self._hear(state, reading)
             _end(ended)
             state.reader.remember(reading)
             state.last_read = reading.monotonic
+        _log(reading)  # last, for a filter of somebody's may raise
 
     @property
     def _state(self) -> _State:
