@@ -307,7 +307,7 @@ class TicketService:
         if not self.backend.supports_read_many():
             self.backend.read_many([])  # raises, and says why
         users = [revocations.user_key(user_id) for user_id in user_ids]
-        tickets.check_session(session or "", None)
+        tickets.check_session("" if session is None else session, None)
         kind: revocations.Kind = "session" if session else "sessionless"
         if session is None:
             kind = "user"

@@ -176,6 +176,27 @@ def test_no_error_ends_the_thread(
     ]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_was_killed_is_replaced(
+    live: LiveTickets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two readings, as gevent kills greenlets.
+
+    Mutants: listener-waits-for-a-dead-thread.
+    """
+
+    def kill(timeout: float) -> None:
+        raise SystemExit
+
+    first = Connection(live)
+    (thread,) = listeners()
+    monkeypatch.setattr(live.service.listener._state.stopped, "wait", kill)
+    thread.join(WAIT)
+    Connection(live, 8)
+    live.service.disconnect(7)
+    assert first.ends()
+
+
 def test_a_storage_that_is_down_from_the_start_admits_nobody_and_says_so_at_once(
     live: LiveTickets, backend: Backend
 ) -> None:
