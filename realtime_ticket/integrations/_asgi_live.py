@@ -122,48 +122,34 @@ class Connection:
 
     async def receive(self) -> Message:
         """Return the client's next message, or a disconnect."""
-        if self._revoked:
-            await asyncio.sleep(_PAUSE)
-        else:
-            message = await self._unless_revoked(self._receive())
-            if message is not None and not self._revoked:
-                self._is_connected = True
-                return message
-        if self._type == "http":
-            return {"type": "http.disconnect"}
-        if not self._is_connected:  # frameworks insist on this order
-            self._is_connected = True
-            return {"type": "websocket.connect"}
-        return {
-            "type": "websocket.disconnect",
-            "code": self._close_code,
-            "reason": cast(Revoked, self._revoked).close_reason,
-        }
+        message = await self._call(self._receive)
+        message = self._disconnect(self._revoked) if self._revoked else message
+        self._is_connected = True
+        return cast("Message", message)
 
     async def send(self, message: Message) -> None:
         """Send to the client, unless its login has ended."""
-        if self._revoked:
-            await asyncio.sleep(_PAUSE)
-            if asyncio.get_running_loop().time() > self._sending_ends:
-                raise ConnectionRevoked
-            return
-        kind = message["type"]
-        self._begun |= kind in _BEGINS
-        self._ended |= kind in _ENDS or (
-            kind == "http.response.body" and not message.get("more_body")
-        )
-        await self._unless_revoked(self._send(message))
+        if not self._revoked:
+            self._note(message)
+        await self._call(self._send, message)
+        if self._revoked and asyncio.get_running_loop().time() > self._sending_ends:
+            raise ConnectionRevoked
 
-    async def _unless_revoked(self, call: Awaitable[Result]) -> Result | None:
-        """Wait for the server, but no longer than until the connection is revoked.
+    async def _call(
+        self, method: Callable[..., Awaitable[Result]], *args: Message
+    ) -> Result | None:
+        """Call the server, and wait no longer than until the connection is revoked.
 
         A task of its own for each call would cost more than the call.
         """
+        if self._revoked:
+            await asyncio.sleep(_PAUSE)
+            return None
         task = _current_task()
         cancelling = task.cancelling()
         self._waiting.add(task)
         try:
-            return await call
+            return await method(*args)
         except asyncio.CancelledError:
             # revoke() has cancelled this task once. More than that come from elsewhere.
             if not self._revoked or task.cancelling() > cancelling + 1:
@@ -173,6 +159,22 @@ class Connection:
             self._waiting.remove(task)
             if self._revoked:
                 task.uncancel()
+
+    def _note(self, message: Message) -> None:
+        """Remember how far the application's answer has come."""
+        kind = message["type"]
+        self._begun |= kind in _BEGINS
+        self._ended |= kind in _ENDS or (
+            kind == "http.response.body" and not message.get("more_body")
+        )
+
+    def _disconnect(self, revoked: Revoked) -> Message:
+        """Return what an application hears whose connection is revoked."""
+        if self._type == "http":
+            return {"type": "http.disconnect"}
+        if not self._is_connected:  # frameworks insist on this order
+            return {"type": "websocket.connect"}
+        return self._ending("websocket.disconnect", revoked)
 
     async def _close(self, revoked: Revoked) -> None:
         """Close the socket, or end the stream, if that is possible soon."""
@@ -192,10 +194,14 @@ class Connection:
         return {} if self._is_connected else await self._receive()
 
     def _end(self, revoked: Revoked) -> Message:
+        """Return what ends an answer that has begun."""
         if self._type == "http":
             return {"type": "http.response.body", "body": b"", "more_body": False}
+        return self._ending("websocket.close", revoked)
+
+    def _ending(self, kind: str, revoked: Revoked) -> Message:
         return {
-            "type": "websocket.close",
+            "type": kind,
             "code": self._close_code,
             "reason": revoked.close_reason,
         }
