@@ -17,7 +17,7 @@ from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.exceptions import Revoked
 from realtime_ticket.integrations import _asgi_live
 from realtime_ticket.integrations.asgi import TicketMiddleware
-from tests.helpers import CLAIMS, RecordingBackend, using
+from tests.helpers import CLAIMS, RecordingBackend, using, within
 
 REASON = "disconnected kind=session"
 DISCONNECT = {"type": "websocket.disconnect", "code": 4401, "reason": REASON}
@@ -146,7 +146,8 @@ class TestReceive:
             await revoked(server, talk)
             return server
 
-        server = asyncio.run(main())
+        with within(3.0):
+            server = asyncio.run(main())
         assert heard == [DISCONNECT]
         assert server.sent == [ACCEPT, CLOSE]
 
@@ -331,7 +332,8 @@ class TestSend:
         server: Any = None
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(_asgi_live, "_CLOSE_WAIT", 0.05)
-            app = asyncio.run(main())
+            with within(3.0):
+                app = asyncio.run(main())
         assert heard == [DISCONNECT]
         assert app.has_returned
         assert server.sent == [ACCEPT]
@@ -500,7 +502,8 @@ class TestAnApplicationThatDoesNotReturn:
             assert not app.has_returned
             assert server.sent == [ACCEPT, CLOSE]
 
-        asyncio.run(main())
+        with within(3.0):
+            asyncio.run(main())
         assert "not returned 0.1 seconds after" in caplog.text
 
     def test_leaves_time_to_others(self, service: TicketService) -> None:
