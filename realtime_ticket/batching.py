@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 from weakref import WeakKeyDictionary
@@ -48,7 +49,7 @@ class GroupCommit(Generic[Call, Outcome]):
     ``commit`` is synchronous. It takes a list of calls and returns a list of as many
     outcomes; an exception among them is raised for its caller, and one that ``commit``
     raises, for all. It runs in asgiref's thread-sensitive thread or in a thread of its
-    own.
+    own, without the context variables of any caller: a batch is made for many.
     """
 
     def __init__(
@@ -139,7 +140,9 @@ class _Batch(Generic[Call, Outcome]):
         """Make the calls, in the thread for it."""
         started = time.monotonic()
         try:
-            return commit(self.calls)
+            # sync_to_async() copies the context of the first caller. A tenant that one
+            # caller has set in it must not be read on behalf of another.
+            return Context().run(commit, self.calls)
         finally:
             self.seconds = time.monotonic() - started
 

@@ -188,10 +188,12 @@ def backend() -> BaseBackend:
             )
     try:
         return cls(**options)
-    except (TypeError, ValueError) as exc:
+    except Exception as exc:
         name = f"REALTIME_TICKET_{cls.setting or 'OPTIONS'}"
+        # A KeyError is a word without a sentence.
+        said = exc if isinstance(exc, (TypeError, ValueError)) else repr(exc)
         raise WrongSetting(
-            f"{name} does not suit {cls.__name__}: {exc}.",
+            f"{name} does not suit {cls.__name__}: {said}.",
             hint="Correct the option: the settings reference lists them.",
             id="E005",
         ) from exc

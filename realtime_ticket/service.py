@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from asyncio import Future
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from contextvars import Context, copy_context
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -30,6 +32,18 @@ EXPIRE = 10
 
 MAX_EXPIRE = 30 * 24 * 60 * 60
 """Seconds. Memcached takes more for a date, and the calendars of databases end."""
+
+
+class _Call(NamedTuple):
+    """What a coroutine asks the storage for, and the context variables it sees."""
+
+    what: Item | str
+    """An Item to add, or a key to pop."""
+    context: Context
+
+    # The key can be a ticket, and a repr ends up in logs and error reports.
+    def __repr__(self) -> str:
+        return "<Call>"
 
 
 class TicketService:
@@ -65,7 +79,7 @@ class TicketService:
         self.outbox = Outbox(self.journal)
         self.listener = Listener(self.journal)
         self._format = tickets.value_format(prefix)
-        self._batches: GroupCommit[Item | str, Any] = GroupCommit(
+        self._batches: GroupCommit[_Call, Any] = GroupCommit(
             self._commit, thread_sensitive=backend.thread_sensitive
         )
 
@@ -106,7 +120,7 @@ class TicketService:
     ) -> Ticket:
         """See issue()."""
         ticket, item = self._prepare(claims, audience, expire, session, max_age)
-        self._require(await self._batches.submit(item))
+        self._require(await self._submit(item))
         await self.anotify("issued", ticket=ticket)
         return ticket
 
@@ -132,7 +146,7 @@ class TicketService:
         """See consume()."""
         try:
             key = self._key(value, audience)
-            data = await self._batches.submit(key)
+            data = await self._submit(key)
             ticket = self._open(data, value, audience)
         except InvalidTicket as exc:
             await self.anotify("rejected", **self._rejection(exc, value, audience))
@@ -157,7 +171,7 @@ class TicketService:
             key = self._key(value, audience)
         except InvalidTicket:
             return False
-        return await self._batches.submit(key) is not None
+        return await self._submit(key) is not None
 
     def disconnect(
         self, *user_ids: UserId, session: str | None = None, background: bool = False
@@ -326,26 +340,31 @@ class TicketService:
         outage.__cause__ = error
         return outage
 
-    def _commit(self, calls: list[Item | str]) -> list[Any]:
+    def _submit(self, what: Item | str) -> Future[Any]:
+        """Hand a call to the next batch."""
+        return self._batches.submit(_Call(what, copy_context()))
+
+    def _commit(self, calls: list[_Call]) -> list[Any]:
         """Make the calls of one batch: an Item is to be added, a key to be popped."""
-        backend = self.backend
-        items = [call for call in calls if isinstance(call, Item)]
-        keys = [call for call in calls if isinstance(call, str)]
-        added = self._outcomes(lambda item: backend.add(*item), backend.add_many, items)
-        popped = self._outcomes(backend.pop, backend.pop_many, keys)
-        return [next(added if isinstance(call, Item) else popped) for call in calls]
+        adds = [call for call in calls if isinstance(call.what, Item)]
+        pops = [call for call in calls if isinstance(call.what, str)]
+        added = self._outcomes(self._add, "add_many", adds)
+        popped = self._outcomes(self.backend.pop, "pop_many", pops)
+        return [
+            next(added if isinstance(call.what, Item) else popped) for call in calls
+        ]
+
+    def _add(self, item: Item) -> bool:
+        return self.backend.add(*item)
 
     def _outcomes(
-        self,
-        one: Callable[[Any], Any],
-        many: Callable[[list[Any]], Sequence[Any]],
-        calls: list[Any],
+        self, one: Callable[[Any], Any], many: str, calls: list[_Call]
     ) -> Iterator[Any]:
         """Return the outcome of each call. A failed batch failed for every caller."""
         if not calls:
             return iter(())
         try:
-            outcomes = [one(calls[0])] if len(calls) == 1 else many(calls)
+            outcomes = self._made(one, many, calls)
             if len(outcomes) != len(calls):  # or users would get each other's tickets
                 raise RuntimeError(
                     f"{self.backend!r} gave {len(outcomes)} results for {len(calls)}."
@@ -353,6 +372,24 @@ class TicketService:
         except Exception as exc:
             outcomes = [self._translated(exc) for _ in calls]
         return iter(outcomes)
+
+    def _made(
+        self, one: Callable[[Any], Any], many: str, calls: list[_Call]
+    ) -> Sequence[Any]:
+        """Make the calls: together, or where the backend cannot, one by one.
+
+        One by one, each sees the context variables of its own caller: the key or the
+        place of a ticket may depend on a tenant that is kept there. Together they see
+        none, and a lone call does not either, or it would work until there are two.
+        """
+        if getattr(type(self.backend), many) is getattr(BaseBackend, many):
+            return [call.context.run(one, call.what) for call in calls]
+        if len(calls) == 1:
+            return [one(calls[0].what)]
+        outcomes: Sequence[Any] = getattr(self.backend, many)(
+            [call.what for call in calls]
+        )
+        return outcomes
 
 
 def check_journal_expire(expire: int) -> int:

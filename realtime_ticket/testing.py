@@ -515,7 +515,7 @@ class AsyncStore(Store):
         return async_to_sync(self._gather)(calls)
 
     async def _gather(self, calls: Sequence[Item | str]) -> list[Any]:
-        submit = self.service._batches.submit
+        submit = self.service._submit
         return await asyncio.gather(*[submit(call) for call in calls])
 
 

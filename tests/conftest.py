@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from django.db import connections
@@ -11,6 +12,9 @@ from pytest_django import DjangoDbBlocker
 from pytest_django.plugin import blocking_manager_key
 
 from tests import servers
+
+if TYPE_CHECKING:
+    from tests.matrix import World
 
 pytest.register_assert_rewrite("realtime_ticket.testing")
 
@@ -49,3 +53,12 @@ def make_test_database(alias: str, blocker: DjangoDbBlocker) -> None:
         setup_databases(
             verbosity=0, interactive=False, aliases={alias}, serialized_aliases=set()
         )
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Give the storage and the site of the example servers, started once."""
+    from tests import matrix
+
+    with matrix.world(tmp_path_factory.mktemp("world")) as world:
+        yield world

@@ -64,6 +64,7 @@ PROGRAMS = {
     "redis-sentinel": ("redis-server", "redis"),
     "redis-cluster": ("redis-server", "redis"),
     "memcached": ("memcached", "pymemcache"),
+    "twemproxy": ("nutcracker", "redis"),
     "postgresql": ("postgres", "psycopg"),
     "mariadb": ("mariadbd", "MySQLdb"),
 }

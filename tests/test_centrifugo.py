@@ -7,6 +7,7 @@ https://centrifugal.dev/docs/server/proxy#connect-proxy and its ``proxy.proto``.
 
 from __future__ import annotations
 
+import base64
 import json
 import runpy
 from collections.abc import Iterator
@@ -128,6 +129,21 @@ def test_a_ticket_says_who_connects(service: TicketService) -> None:
     assert answer == {"user": "7", "info": {"username": "ada"}}
 
 
+def test_the_data_may_come_in_base64(service: TicketService) -> None:
+    """With Centrifugo's ``binary_encoding``, as ``b64data``."""
+
+    def encoded(text: bytes) -> str:
+        return base64.b64encode(text).decode()
+
+    data = json.dumps({"ticket": service.issue(CLAIMS).value}).encode()
+    assert result(connect(b64data=encoded(data)))["user"] == "7"
+    assert disconnect(connect(b64data=encoded(data))) == 4401
+    for text in (b"", b"[]", b"null", b"\xff", b"{", b"[" * 100_000):
+        assert disconnect(connect(b64data=encoded(text))) == 4401
+    for value in (None, 7, [], {}, "", "%", "e30", "\u00e9"):
+        assert disconnect(connect(b64data=value)) == 4401
+
+
 def test_another_key_opens_nothing(service: TicketService) -> None:
     """Centrifugo takes it for an internal error, and the client tries again."""
     ticket = service.issue(CLAIMS)
@@ -177,7 +193,7 @@ def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
 @pytest.mark.django_db
 def test_a_user_who_is_gone_is_refused_for_good(service: TicketService) -> None:
     user = User.objects.create_user("ada")
-    claims = {"id": user.pk, "username": "an old name"}
+    claims = {"id": user.pk, "username": "ada"}
     data = {"ticket": service.issue(claims).value}
     answer = result(connect("/users/", data=data))
     assert answer == {"user": str(user.pk), "info": {"username": "ada"}}

@@ -40,6 +40,7 @@ THIRD_PARTIES = {
         "backends.redis_cluster",
         "backends._redis_exchange",
         "backends._redis_nodes",
+        "backends._redis_options",
         "backends._redis_diagnosis",
     },
     "pymemcache": {"backends.memcached"},
@@ -155,7 +156,7 @@ def test_the_scan_sees_imports() -> None:
     }  # fmt: skip
     assert "backends.base" in own_imports("backends.redis")
     assert foreign_imports("backends.redis") == {"redis"}
-    assert "django" in foreign_imports("backends.locmem")
+    assert "django" in foreign_imports("backends._memory_checks")
     assert "django" not in foreign_imports("backends.locmem", in_functions=False)
 
 

@@ -14,6 +14,8 @@ from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.filebased import FileBasedCache
 from django.core.cache.backends.locmem import LocMemCache
 
+from ._memory_checks import check_memory
+
 _DEFAULT_MAX_ENTRIES = 300
 _REDIS_HINT = (
     "redis-py 8 waits 5 seconds and tries ten times. Set socket_timeout, "
@@ -46,12 +48,9 @@ def _sharing(cache: BaseCache, alias: str) -> Iterator[checks.CheckMessage]:
             hint="Set REALTIME_TICKET_CACHE to the alias of a real cache.",
             id="realtime_ticket.W010",
         )
-    elif isinstance(cache, LocMemCache) and not settings.DEBUG:
-        yield checks.Warning(
-            f"The cache {alias!r} keeps tickets in the memory of one process.",
-            hint="Outside development, set REALTIME_TICKET_CACHE to the alias of a "
-            "cache that the realtime server shares.",
-            id="realtime_ticket.W001",
+    elif isinstance(cache, LocMemCache):
+        yield from check_memory(
+            f"The cache {alias!r}", "REALTIME_TICKET_CACHE", "the alias of a cache"
         )
 
 

@@ -13,6 +13,7 @@ from pymemcache.client.base import Client
 from pymemcache.client.rendezvous import RendezvousHash
 from pymemcache.exceptions import MemcacheError
 
+from ._memcached_options import check_options, checked_servers
 from ._reading import read_from_each
 from .base import BaseBackend
 
@@ -42,16 +43,16 @@ class MemcachedBackend(BaseBackend):
     def __init__(
         self, *, servers: str | Sequence[str] = "127.0.0.1:11211", **options: Any
     ) -> None:
-        self._servers = [servers] if isinstance(servers, str) else list(servers)
-        if not self._servers:
-            raise TypeError("MemcachedBackend: servers is empty")
+        self._servers = checked_servers(servers)
         # A dead server keeps its share of the keys. pymemcache's HashClient would give
         # them to its neighbours, and an outage would look like "no such ticket".
         self._hash = RendezvousHash(self._servers, hash_function=_weight)
         self._options = {"timeout": 1, "connect_timeout": 1, "no_delay": True} | options
         # Not for the user to change: without replies nobody knows who won a pop.
         self._options |= {"default_noreply": False, "ignore_exc": False}
-        Client(self._servers[0], **self._options)  # raises TypeError; opens no socket
+        check_options(self._options)
+        for server in self._servers:  # raises TypeError; opens no socket
+            Client(server, **self._options)
         self._idle: dict[tuple[int, str], deque[Client]] = {}
 
     def add(self, key: str, data: str, expire: int) -> bool:

@@ -47,9 +47,13 @@ class _ForeignOrigin(RealtimeTicketError):
     """The handshake comes from a page of another site."""
 
 
+class _Preflight(RealtimeTicketError):
+    """A browser asks whether the page may send the request that has the ticket."""
+
+
 class _Refusal(NamedTuple):
     status: int
-    close_code: int
+    close_code: int | None
     message: str
     header: tuple[bytes, bytes] | None = None
 
@@ -59,22 +63,35 @@ _REFUSALS: dict[type[RealtimeTicketError], _Refusal] = {
     InvalidTicket: _Refusal(
         401, 4401, "No valid ticket.", (b"www-authenticate", b"Ticket")
     ),
+    # 1013 is not for applications (WebSocket API, close()), and daphne cannot send it.
     StorageError: _Refusal(
-        503, 1013, "Try again with a new ticket.", (b"retry-after", b"1")
+        503, 4013, "Try again with a new ticket.", (b"retry-after", b"1")
     ),
     _ForeignOrigin: _Refusal(403, 4403, "This origin may not connect."),
+    _Preflight: _Refusal(403, None, "No CORS middleware answered this preflight."),
 }
+
+_GUARDED = ("websocket", "http")
+_NOBODYS = ("lifespan", "channel")
+"""Scopes that no client opens: the server's own, and that of a worker of Channels."""
 
 
 class TicketMiddleware:
     """Let in the connections that show a good ticket, and say whose they are.
 
     It handles the scopes ``websocket`` and ``http`` (for server-sent events), and
-    consumes one ticket for each connection. The application finds in its scope
-    ``ticket``, a Ticket, and with ``load_user=True`` also ``user``, who exists and is
-    active. The ticket itself is taken out of the query string and the headers: the
-    application does not see it, nor does the log of a server that writes the URL of its
-    scope (uvicorn does, daphne has its own). Put this inside of a CORS middleware.
+    consumes one ticket for each connection, whatever its method: HEAD spends a ticket
+    as GET does. The application finds in its scope ``ticket``, a Ticket, and with
+    ``load_user=True`` also ``user``, who exists and is active. The ticket itself is
+    taken out of the query string and the headers, so the application does not see it.
+    A server that logs the URL of its scope does not see it either (uvicorn; daphne has
+    a URL of its own), if this is the outermost middleware: a CORS middleware or a
+    router around it needs HideTickets around both.
+
+    A CORS preflight spends no ticket. It is for a CORS middleware, which is either
+    around this one, or is in the application: then say ``pass_preflights=True``, and
+    the application gets preflights with None as ``ticket``. Otherwise they are refused
+    with 403.
 
     ``origins`` holds the origins whose pages may connect, mostly AllowedOrigins; None
     lets every origin in. It is judged first, so a foreign page spends no ticket.
@@ -87,7 +104,7 @@ class TicketMiddleware:
     ``refusal`` says how a WebSocket is refused. ``"strict"``: before it is accepted,
     with HTTP 401, 403 for a foreign origin, 503 when the storage failed; always 403
     with a server that lacks the extension ``websocket.http.response``. ``"visible"``:
-    accepted, then closed with 4401, 4403 or 1013, because a browser shows no HTTP
+    accepted, then closed with 4401, 4403 or 4013, because a browser shows no HTTP
     status to the page's script. HTTP requests are always answered with the status.
 
     A connection ends with the login that its ticket came from: when the user logs out,
@@ -96,6 +113,9 @@ class TicketMiddleware:
     ``grace`` seconds later, it is cancelled. ``max_age``, in seconds, and ``in_doubt``
     are those of LiveTickets. ``disconnect=False`` turns all of this off; a backend
     without ``read_many()`` needs that, and raises UnsupportedBackend without it.
+
+    A scope of a type that is not known here, as ``webtransport``, is refused with a
+    ValueError, as the ASGI specification asks for.
     """
 
     def __init__(
@@ -109,7 +129,8 @@ class TicketMiddleware:
         required: bool = True,
         refusal: Literal["strict", "visible"] = "strict",
         load_user: bool = False,
-        scope_types: Collection[str] = ("websocket", "http"),
+        pass_preflights: bool = False,
+        scope_types: Collection[str] = _GUARDED,
         disconnect: bool = True,
         max_age: float | None = None,
         in_doubt: InDoubt = "close",
@@ -122,6 +143,8 @@ class TicketMiddleware:
         check_audience(audience)
         if unknown := {*carriers} - {*CARRIERS}:
             raise ValueError(f"A ticket is carried by {CARRIERS}, not {unknown}.")
+        if others := {*scope_types} - {*_GUARDED}:
+            raise ValueError(f"Only scopes {_GUARDED} can be guarded, not {others}.")
         check_options(max_age, in_doubt)
         if not (close_code == 1000 or 3000 <= close_code <= 4999):
             raise ValueError(f"A server closes with 3000 to 4999, not {close_code!r}.")
@@ -135,6 +158,7 @@ class TicketMiddleware:
         self.required = required
         self.refusal = refusal
         self.load_user = load_user
+        self.pass_preflights = pass_preflights
         self.scope_types = scope_types
         self.disconnect = disconnect
         self.max_age = max_age
@@ -146,6 +170,8 @@ class TicketMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in self.scope_types:
+            if scope["type"] not in (*_GUARDED, *_NOBODYS):
+                raise ValueError(f"Scopes {scope['type']!r} cannot be guarded.")
             return await self.app(scope, receive, send)
         answer = _echoing(send, scope)
         connection = None
@@ -171,13 +197,18 @@ class TicketMiddleware:
             logger.warning("Refused a connection from the origin %.200r.", origin)
             raise _ForeignOrigin
         offered = scope.get("subprotocols", ())
-        value = find_ticket(
-            subprotocols=offered,
-            query=query,
-            authorization=headers.get(b"authorization"),
-            carriers=self.carriers,
-        )
-        ticket = await self._consume(value) if value or self.required else None
+        if _is_preflight(scope, headers):
+            if self.required and not self.pass_preflights:
+                raise _Preflight
+            ticket = None
+        else:
+            value = find_ticket(
+                subprotocols=offered,
+                query=query,
+                authorization=headers.get(b"authorization"),
+                carriers=self.carriers,
+            )
+            ticket = await self._consume(value) if value or self.required else None
         admitted = {**scope, "ticket": ticket, "headers": headers.without_ticket()}
         if offered:
             admitted["subprotocols"] = without_ticket(offered)
@@ -237,6 +268,33 @@ class TicketMiddleware:
                 "reason": refusal.message,
             }
         )
+
+
+class HideTickets:
+    """Keep tickets in URLs out of the log of a server that writes those of its scopes.
+
+    TicketMiddleware does this itself when it is the outermost. Put this around whatever
+    is around it: a CORS middleware, which answers preflights before they reach it, or a
+    router that hands on a copy of the scope, as URLRouter of Channels does.
+    """
+
+    def __init__(self, app: Application) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        inner = dict(scope)
+        if query := scope.get("query_string"):
+            clean = strip_query(query.decode("latin-1"))
+            scope["query_string"] = clean.encode("latin-1")
+        await self.app(inner, receive, send)
+
+
+def _is_preflight(scope: Scope, headers: _Headers) -> bool:
+    """Tell whether a browser asks before it sends a request (Fetch, section 4.8)."""
+    return (
+        scope.get("method") == "OPTIONS"
+        and headers.get(b"access-control-request-method") is not None
+    )
 
 
 class _Headers:

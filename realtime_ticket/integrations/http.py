@@ -141,13 +141,15 @@ class ConsumeView(ServiceView):
 
 
 class AuthorizeView(ServiceView):
-    """Answer nginx's ``auth_request``: may this connection pass, and whose is it?
+    """Answer a reverse proxy that asks: may this connection pass, and whose is it?
 
-    The ticket is looked for in the subprotocols, and in the query of ``X-Original-URI``
-    (nginx: ``$request_uri``). 204 with ``X-Realtime-User``, the user's id, and
-    ``X-Realtime-Username``, percent-encoded UTF-8; 401 for a ticket that lets nobody
-    in, 403 for a foreign origin; 503 when the storage failed, and 400 for a wrong
-    service key, both of which nginx makes a 500.
+    nginx asks with ``auth_request``, Caddy with ``forward_auth``, Traefik with
+    ``ForwardAuth``, HAProxy with a Lua script. The ticket is looked for in the
+    subprotocols, and in the query of the header that ``uri_header`` names. 204 with
+    ``X-Realtime-User``, the user's id, and ``X-Realtime-Username``, percent-encoded
+    UTF-8; 401 for a ticket that lets nobody in; 403 for a foreign origin, and for a
+    CORS preflight, which spends no ticket; 503 when the storage failed, and 400 for a
+    wrong service key, both of which nginx makes a 500.
     """
 
     http_method_names = ["get"]
@@ -161,6 +163,14 @@ class AuthorizeView(ServiceView):
     origins: Container[str | None] | None = None
     """The origins whose pages may connect, mostly AllowedOrigins. None: all."""
 
+    uri_header: str = "X-Original-URI"
+    """The one header in which the proxy gives the URI that the client asked for.
+
+    The proxy must set it on every request, in place of what the client sent under this
+    name: otherwise the client writes it. nginx sets ``X-Original-URI`` if it is told
+    to; Caddy and Traefik set ``X-Forwarded-Uri`` by themselves.
+    """
+
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
         check_origins(initkwargs.get("origins", cls.origins))
@@ -170,10 +180,14 @@ class AuthorizeView(ServiceView):
         headers = request.headers
         if self.origins is not None and headers.get("Origin") not in self.origins:
             return _error(403, "This origin may not connect.")
+        # The proxy asks with GET whatever the client's method is, but hands on this
+        # header, which a browser sends with a preflight and never with a request.
+        if "Access-Control-Request-Method" in headers:
+            return _error(403, "A preflight needs no ticket.")
         try:
             value = find_ticket(
                 subprotocols=headers.get("Sec-WebSocket-Protocol"),
-                query=headers.get("X-Original-URI", "").partition("?")[2],
+                query=headers.get(self.uri_header, "").partition("?")[2],
             )
             ticket = self.consume(value, audience=self.audience)
         except InvalidTicket:
@@ -185,12 +199,8 @@ class AuthorizeView(ServiceView):
         return HttpResponse(
             status=204,
             headers={
-                "X-Realtime-User": quote(
-                    str(ticket.user_id), safe="", errors="replace"
-                ),
-                "X-Realtime-Username": quote(
-                    ticket.username, safe="", errors="replace"
-                ),
+                "X-Realtime-User": quote(str(ticket.user_id), safe=""),
+                "X-Realtime-Username": quote(ticket.username, safe=""),
             },
         )
 

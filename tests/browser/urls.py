@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.middleware.csrf import get_token
 from django.template import engines
 from django.template.response import TemplateResponse
 from django.urls import include, path
 from django.utils.decorators import decorator_from_middleware
+from django.views.decorators.csrf import ensure_csrf_cookie
 
 from realtime_ticket import RealtimeTicketMiddleware
 
@@ -43,9 +45,22 @@ def snippet(request: HttpRequest) -> HttpResponse:
     return HttpResponse(engines["django"].from_string(code).render({}, request))
 
 
+def bundle(request: HttpRequest) -> HttpResponse:
+    """Run the bundle of this name."""
+    context = {"name": request.GET["name"], "realtime_port": settings.REALTIME_PORT}
+    return TemplateResponse(request, "bundle.html", context)
+
+
+@ensure_csrf_cookie
+def csrf(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({"csrfToken": get_token(request)})
+
+
 urlpatterns = [
     path("", include("examples.demo.urls")),
     path("bench/", bench),
     path("snippet/", snippet),
+    path("bundle/", bundle),
+    path("csrf/", csrf),
     path("first/", decorator_from_middleware(RealtimeTicketMiddleware)(bench)),
 ]
