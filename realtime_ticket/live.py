@@ -63,10 +63,7 @@ class LiveTickets:
         in_doubt: InDoubt = "close",
         thread: bool = True,
     ) -> None:
-        if max_age is not None and not max_age > 0:
-            raise ValueError(f"max_age is a number of seconds > 0, not {max_age!r}.")
-        if in_doubt not in get_args(InDoubt):
-            raise ValueError(f"in_doubt is 'close' or 'keep', not {in_doubt!r}.")
+        check_options(max_age, in_doubt)
         if not service.backend.supports_read_many():
             service.backend.read_many([])  # raises, and says why
         self.service = service
@@ -191,3 +188,11 @@ class Hold:
             self._task.cancel()
             loop = self._task.get_loop()
             self._again = loop.call_later(_CANCEL_AGAIN, self._revoke, revoked)
+
+
+def check_options(max_age: float | None, in_doubt: InDoubt) -> None:
+    """Accept options of LiveTickets. Raise ValueError for anything else."""
+    if max_age is not None and not max_age > 0:
+        raise ValueError(f"max_age is a number of seconds > 0, not {max_age!r}.")
+    if in_doubt not in get_args(InDoubt):
+        raise ValueError(f"in_doubt is 'close' or 'keep', not {in_doubt!r}.")

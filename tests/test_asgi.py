@@ -258,7 +258,7 @@ class TestLettingIn:
     def test_hands_receive_on(self, service: TicketService, value: str) -> None:
         """It reads no message that is the application's."""
         app, peer = App(), Peer(showing(value))
-        peer.connect(guard(app, service))
+        peer.connect(guard(app, service, disconnect=False))
         assert app.received[1] == peer.receive
 
     @pytest.mark.parametrize(
@@ -602,7 +602,8 @@ class TestTheSubprotocol:
     def test_leaves_http_alone(self, service: TicketService, value: str) -> None:
         """A response has none."""
         app = App()
-        peer = Peer(showing(value, "http", "query")).connect(guard(app, service))
+        middleware = guard(app, service, disconnect=False)
+        peer = Peer(showing(value, "http", "query")).connect(middleware)
         assert [message["type"] for message in peer.sent] == [
             "http.response.start",
             "http.response.body",

@@ -8,9 +8,16 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable, Collection, Container, MutableMapping
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from realtime_ticket.exceptions import InvalidTicket, RealtimeTicketError, StorageError
+from realtime_ticket.exceptions import (
+    InvalidTicket,
+    RealtimeTicketError,
+    Revoked,
+    StorageError,
+    UnsupportedBackend,
+)
 from realtime_ticket.handshake import (
     CARRIERS,
     Carrier,
@@ -20,9 +27,13 @@ from realtime_ticket.handshake import (
     strip_query,
     without_ticket,
 )
+from realtime_ticket.live import LiveTickets, check_options
 from realtime_ticket.outages import Report, explain
 from realtime_ticket.service import TicketService
 from realtime_ticket.tickets import Ticket, check_audience
+from realtime_ticket.watches import InDoubt
+
+from ._asgi_live import Connection
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -97,6 +108,13 @@ class TicketMiddleware:
     accepted, then closed with 4401, 4403 or 4013, because a browser shows no HTTP
     status to the page's script. HTTP requests are always answered with the status.
 
+    A connection ends with the login that its ticket came from: when the user logs out,
+    or is disconnected. A WebSocket is closed with ``close_code``, and a response ends.
+    The application receives a disconnect, and nothing after it; if it has not returned
+    ``grace`` seconds later, it is cancelled. ``max_age``, in seconds, and ``in_doubt``
+    are those of LiveTickets. ``disconnect=False`` turns all of this off; a backend
+    without ``read_many()`` needs that, and raises UnsupportedBackend without it.
+
     A scope of a type that is not known here, as ``webtransport``, is refused with a
     ValueError, as the ASGI specification asks for.
     """
@@ -114,6 +132,11 @@ class TicketMiddleware:
         load_user: bool = False,
         pass_preflights: bool = False,
         scope_types: Collection[str] = _GUARDED,
+        disconnect: bool = True,
+        max_age: float | None = None,
+        in_doubt: InDoubt = "close",
+        close_code: int = Revoked.close_code,
+        grace: float = 10.0,
     ) -> None:
         if refusal not in ("strict", "visible"):
             raise ValueError(f"A refusal is 'strict' or 'visible', not {refusal!r}.")
@@ -123,6 +146,11 @@ class TicketMiddleware:
             raise ValueError(f"A ticket is carried by {CARRIERS}, not {unknown}.")
         if others := {*scope_types} - {*_GUARDED}:
             raise ValueError(f"Only scopes {_GUARDED} can be guarded, not {others}.")
+        check_options(max_age, in_doubt)
+        if not (close_code == 1000 or 3000 <= close_code <= 4999):
+            raise ValueError(f"A server closes with 3000 to 4999, not {close_code!r}.")
+        if not grace >= 0:
+            raise ValueError(f"grace is a number of seconds >= 0, not {grace!r}.")
         self.app = app
         self.origins = origins
         self.service = service
@@ -134,18 +162,31 @@ class TicketMiddleware:
         self.pass_preflights = pass_preflights
         self.scope_types = scope_types
         self._report = Report()
+        self.disconnect = disconnect
+        self.max_age = max_age
+        self.in_doubt: InDoubt = in_doubt
+        self.close_code = close_code
+        self.grace = grace
+        if disconnect and service:
+            self._live(service)  # raises where it cannot work
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in self.scope_types:
             if scope["type"] not in (*_GUARDED, *_NOBODYS):
                 raise ValueError(f"Scopes {scope['type']!r} cannot be guarded.")
             return await self.app(scope, receive, send)
+        answer = _echoing(send, scope)
+        connection = None
         try:
             admitted = await self._admit(scope)
+            if self.disconnect and (ticket := admitted["ticket"]):
+                connection = await self._watch(ticket, scope, receive, answer)
         except tuple(_REFUSALS) as exc:
             kind = next(kind for kind in _REFUSALS if isinstance(exc, kind))
             return await self._refuse(_REFUSALS[kind], scope, receive, send)
-        await self.app(admitted, receive, _echoing(send, scope))
+        if connection is None:
+            return await self.app(admitted, receive, answer)
+        await connection.serve(self.app, admitted)
 
     async def _admit(self, scope: Scope) -> Scope:
         """Return the scope for the application. Raise what refuses the connection."""
@@ -182,11 +223,38 @@ class TicketMiddleware:
         return admitted
 
     async def _consume(self, value: str) -> Ticket:
+        return await self._service.aconsume(value, audience=self.audience)
+
+    async def _watch(
+        self, ticket: Ticket, scope: Scope, receive: Receive, send: Send
+    ) -> Connection:
+        """Return a connection that ends with the ticket's login. Raise if it has."""
+        connection = Connection(
+            receive,
+            send,
+            refuse=partial(self._refuse, _REFUSALS[InvalidTicket], scope),
+            close_code=self.close_code,
+            grace=self.grace,
+        )
+        await connection.watch(self._live(self._service), ticket)
+        return connection
+
+    @property
+    def _service(self) -> TicketService:
         if self.service is None:
             from realtime_ticket import conf
 
-            return await conf.get_service().aconsume(value, audience=self.audience)
-        return await self.service.aconsume(value, audience=self.audience)
+            return conf.get_service()
+        return self.service
+
+    def _live(self, service: TicketService) -> LiveTickets:
+        """Return what hears of disconnects. All of one service share one thread."""
+        try:
+            return LiveTickets(service, max_age=self.max_age, in_doubt=self.in_doubt)
+        except UnsupportedBackend as exc:
+            raise UnsupportedBackend(
+                f"{exc} TicketMiddleware(disconnect=False) works without it."
+            ) from None
 
     async def _refuse(
         self, refusal: _Refusal, scope: Scope, receive: Receive, send: Send
