@@ -19,6 +19,7 @@ from . import service as services
 from . import signals, tickets
 from .backends.base import BaseBackend
 from .service import TicketService
+from .signal_queue import SignalQueue
 
 DEFAULTS: dict[str, Any] = {
     "BACKEND": "realtime_ticket.backends.redis.RedisBackend",
@@ -227,6 +228,16 @@ class SignallingService(TicketService):
     arevoke = sensitive_variables()(TicketService.arevoke)
     # In the thread of a batch, none of the above is among the callers.
     _commit = sensitive_variables()(TicketService._commit)
+    # What a coroutine calls is not protected by it: a frame does not know that caller.
+    _prepare = sensitive_variables()(TicketService._prepare)
+    _key = sensitive_variables()(TicketService._key)
+    _open = sensitive_variables()(TicketService._open)
+    _rejection = sensitive_variables()(TicketService._rejection)
+    _submit = sensitive_variables()(TicketService._submit)
+
+    def __init__(self, backend: BaseBackend, **options: Any) -> None:
+        super().__init__(backend, **options)
+        self._signals = SignalQueue()
 
     def notify(self, event: str, **details: Any) -> None:
         super().notify(event, **details)
@@ -234,7 +245,8 @@ class SignallingService(TicketService):
 
     async def anotify(self, event: str, **details: Any) -> None:
         super().notify(event, **details)
-        await _SIGNALS[event].asend_robust(type(self), **details)
+        signal = _SIGNALS[event]
+        await self._signals.send(f"ticket_{event}", signal, type(self), **details)
 
 
 _SIGNALS = {

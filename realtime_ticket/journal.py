@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from . import revocations
 from .backends.base import BaseBackend
-from .exceptions import RealtimeTicketError
+from .exceptions import RealtimeTicketError, StorageError
 from .revocations import Disconnect
 
 EXPIRE: Final = 120
@@ -33,6 +33,9 @@ _WRITER_AHEAD: Final = 8
 _WRITER_WAIT: Final = 2.0
 """Seconds after which a writer tries no further second."""
 
+_WRITER_LATE: Final = 5.0
+"""Seconds after which what was written may be where no reader looks any more."""
+
 _READ_KEYS: Final = 500
 """The most keys in one call of ``read_many``."""
 
@@ -42,9 +45,9 @@ _FIRST_SLOTS: Final = 4
 _WITNESSES: Final = 16
 _WITNESS_MARGIN: Final = 25
 """The most recent entries are read again until this many seconds before they expire:
-one that is gone shows that the storage lost its memory. Clocks differ by up to ten
-seconds, a writer may use a slot eight seconds ahead, and Memcached drops an entry up to
-two seconds early."""
+one that is gone shows that the storage lost its memory, and so does a hole. Clocks
+differ by up to ten seconds, a writer may use a slot eight seconds ahead, and Memcached
+drops an entry up to two seconds early."""
 
 _LATE: Final = 5.0
 """Seconds without a reading after which what is read then is not news."""
@@ -110,14 +113,19 @@ class Journal:
         """Put the text into the first free slot of this second.
 
         Where the server that holds the slot fails, another second's slot may be on one
-        that works. Raise the last of the storage's errors when none of them takes it.
+        that works. Raise the last of the storage's errors when none of them takes it,
+        and StorageError when that took too long: write it again.
         """
-        now, started = int(time.time()), time.monotonic()
+        started, now = time.monotonic(), int(time.time())
         for second in range(now, now + _WRITER_AHEAD):
             try:
-                return self._write(second, text)
+                self._write(second, text)
+                # A slow commit, or a process that was stopped.
+                if time.monotonic() - started > _WRITER_LATE:
+                    raise StorageError("The storage took a disconnect too late.")
+                return
             except RealtimeTicketError:
-                raise  # no outage
+                raise  # no outage, or too late
             except self.backend.storage_errors as exc:
                 error = exc
             if time.monotonic() - started > _WRITER_WAIT:
@@ -156,7 +164,7 @@ class JournalReader:
         """Let the next reading cover the journal's whole life."""
         self._last: Reading | None = None
         self._failing: Reading | None = None
-        """The first of the readings since which some server has not answered."""
+        """The last reading before some server did not answer."""
         self._counts: dict[int, int] = {}
         """For each second, one more than the highest slot known."""
         self._holes: dict[Slot, float] = {}
@@ -180,7 +188,7 @@ class JournalReader:
             unread,
             disconnects,
             unreadable=len(new) - len(disconnects),
-            late=self._last is None or monotonic - self._last.monotonic > _LATE,
+            late=self._is_late(monotonic),
             doubt="",
         )
         return reading._replace(doubt=next(self._doubts(reading), ""))
@@ -194,7 +202,8 @@ class JournalReader:
         if not reading.unread:
             self._failing = None
         elif self._failing is None:
-            self._failing = reading
+            first = reading._replace(wall=reading.wall - self._journal.expire)
+            self._failing = self._last or first
         for slot in sorted(reading.found):
             self._learn(slot, reading)
         for slot in self._holes.keys() & reading.unread:
@@ -247,6 +256,11 @@ class JournalReader:
             first = max(first, missed)
         return range(int(first) - OVERLAP, int(wall) + OVERLAP + 1)
 
+    def _is_late(self, monotonic: float) -> bool:
+        """Tell whether a reading at that time finds what it could not find at once."""
+        since = self._failing or self._last
+        return since is None or monotonic - since.monotonic > _LATE
+
     def _doubts(self, reading: Reading) -> Iterator[str]:
         """Yield each reason to think that disconnects were lost."""
         wall, monotonic, found, unread, *_ = reading
@@ -261,12 +275,16 @@ class JournalReader:
             if slot.second > trusted and slot not in unread and found.get(slot) != text:
                 yield _LOST
         for slot, since in self._holes.items():
-            is_old = monotonic - since > _HOLE and slot.second >= self._complete_from
-            if is_old and slot not in unread and slot not in found:
+            is_old = monotonic - since > _HOLE
+            # Nobody can tell a hole in an old second from an entry that has expired.
+            is_loss = slot.second >= self._complete_from and slot.second > trusted
+            if is_old and is_loss and slot not in unread and slot not in found:
                 yield _HOLES
-        if unread and self._failing is not None and self._last is not None:
+        if self._failing is not None and self._last is not None:
             limit = self._failing.monotonic + self._journal.expire - OVERLAP
-            if self._last.monotonic <= limit < monotonic:
+            # Once while it lasts, and once when it is over: others may have written to
+            # that server all the time.
+            if limit < monotonic and (not unread or self._last.monotonic <= limit):
                 yield _UNREAD
 
     def _learn(self, slot: Slot, reading: Reading) -> None:

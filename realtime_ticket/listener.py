@@ -62,7 +62,7 @@ class Listener:
         """Start the thread if there is none. Return what is set after its first try."""
         state = self._state
         with state.lock:
-            if state.thread is None:
+            if state.thread is None or not state.thread.is_alive():
                 state.stopped = threading.Event()
                 state.thread = threading.Thread(
                     target=self._run,
@@ -119,12 +119,12 @@ class Listener:
                 aged = state.watches.take_aged(time.monotonic())
             _end(aged)
             reading = state.reader.read()
-            _log(reading)
             with state.lock:
                 ended = self._hear(state, reading)
             _end(ended)
             state.reader.remember(reading)
             state.last_read = reading.monotonic
+        _log(reading)  # last, for a filter of somebody's may raise
 
     @property
     def _state(self) -> _State:

@@ -29,6 +29,11 @@ __all__ = ["LiveTickets", "Revoked", "Watch"]
 _EARLIER: Final = 0.1
 """The part of ``max_age`` that chance may take off, so that not all end at once."""
 
+_CANCEL_AGAIN: Final = 10.0
+"""Seconds for a block to clean up. Then it is cancelled again, for it may not know: the
+``asyncio.wait_for()`` of Python 3.11 loses a cancellation that comes with its result.
+"""
+
 _LOOK_AGAIN: Final = 0.02
 """Seconds between two looks whether the first reading is done."""
 
@@ -119,8 +124,8 @@ class LiveTickets:
         """Return an async context manager whose block ends with Revoked.
 
         It works like ``asyncio.timeout()``: the block is cancelled where it waits, and
-        the cancellation becomes Revoked on the way out. Raise what watch() raises on
-        the way in.
+        the cancellation becomes Revoked on the way out. A block that is not done ten
+        seconds later is cancelled again. Raise what watch() raises on the way in.
         """
         return Hold(self, ticket)
 
@@ -153,6 +158,7 @@ class Hold:
         self._live = live
         self._ticket = ticket
         self._revoked: Revoked | None = None
+        self._cancels = 0
 
     async def __aenter__(self) -> None:
         task = asyncio.current_task()
@@ -175,15 +181,21 @@ class Hold:
             return
         # Take the cancellation back however the block ended. If one is left, it comes
         # from elsewhere and goes on, as with asyncio.timeout().
-        is_ours = self._task.uncancel() <= self._cancelling
+        self._again.cancel()
+        for _ in range(self._cancels):
+            self._task.uncancel()
+        is_ours = self._task.cancelling() <= self._cancelling
         if exc is None or (is_ours and isinstance(exc, asyncio.CancelledError)):
             raise self._revoked from exc
 
     def _revoke(self, revoked: Revoked) -> None:
-        """Cancel the block, unless it has ended."""
+        """Cancel the block, unless it has ended, and again until it has."""
         if self._is_active:
             self._revoked = revoked
+            self._cancels += 1
             self._task.cancel()
+            loop = self._task.get_loop()
+            self._again = loop.call_later(_CANCEL_AGAIN, self._revoke, revoked)
 
 
 def check_options(max_age: float | None, in_doubt: InDoubt) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -9,7 +10,9 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from typing import Final
+from weakref import WeakSet
 
+from .exceptions import StorageError
 from .journal import Journal
 
 logger = logging.getLogger("realtime_ticket")
@@ -23,20 +26,28 @@ MAX_KEPT: Final = 10_000
 _PAUSE: Final = 0.5
 """Seconds between two attempts."""
 
+AT_EXIT: Final = 3.0
+"""Seconds that a process which ends waits for the storage to take what is left."""
+
 
 class Outbox:
     """Writes entries to the journal from a thread, until the storage takes them.
 
     The thread has its own connection to a database, outside of everyone's transactions.
-    It ends when nothing is left. Entries are lost when the process ends before.
+    It ends when nothing is left. A process that ends before waits three seconds for it,
+    and logs what is lost then.
     """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._states: dict[int, _State] = {}
+        _outboxes.add(self)
 
     def put(self, texts: Iterable[str]) -> None:
-        """Write the entries soon, and try again for two minutes if that fails."""
+        """Write the entries soon, and try again for two minutes if that fails.
+
+        Raise StorageError when no thread can do it; the next call tries to start one.
+        """
         deadline = time.monotonic() + KEEP
         state = self._state
         with state.lock:
@@ -44,11 +55,23 @@ class Outbox:
             while len(state.kept) > MAX_KEPT:
                 state.kept.popleft()
                 logger.error("A disconnect is lost: too many wait for the storage.")
-            if state.thread is None:
-                state.thread = threading.Thread(
+            if state.thread is None or not state.thread.is_alive():
+                thread = threading.Thread(
                     target=self._run, name="realtime-ticket-outbox", daemon=True
                 )
-                state.thread.start()
+                try:
+                    thread.start()
+                except RuntimeError as exc:
+                    raise StorageError("No thread can write a disconnect.") from exc
+                state.thread = thread
+
+    def finish(self, timeout: float) -> None:
+        """Wait as join() does, and log what is left."""
+        if not self.join(timeout):
+            logger.error(
+                "%d disconnects are lost: the process ends, and the storage failed.",
+                len(self._state.kept),
+            )
 
     def join(self, timeout: float) -> bool:
         """Wait until nothing is left, for ``timeout`` seconds. Return whether so."""
@@ -101,3 +124,14 @@ class _State:
         self.lock = threading.Lock()
         self.kept: deque[tuple[str, float]] = deque()
         self.thread: threading.Thread | None = None
+
+
+_outboxes: WeakSet[Outbox] = WeakSet()
+
+
+@atexit.register
+def _finish() -> None:
+    """Let every outbox write what is left: its thread would just stop."""
+    deadline = time.monotonic() + AT_EXIT
+    for outbox in list(_outboxes):
+        outbox.finish(max(0.0, deadline - time.monotonic()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from asyncio import Future
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context, copy_context
 from typing import Any, NamedTuple, TypeVar
@@ -19,6 +18,7 @@ from .batching import GroupCommit
 from .exceptions import InvalidTicket, RealtimeTicketError, StorageError
 from .journal import Journal
 from .listener import Listener
+from .outages import Report
 from .outbox import Outbox
 from .tickets import Ticket
 
@@ -55,7 +55,8 @@ class TicketService:
     from any thread; the twins with an ``a`` belong to event loops, and are batched
     there.
 
-    Override ``notify`` and ``anotify`` to hear of what happens.
+    Override ``notify`` and ``anotify`` to hear of what happens to tickets, and
+    ``report`` to hear of outages.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class TicketService:
         self.outbox = Outbox(self.journal)
         self.listener = Listener(self.journal)
         self._format = tickets.value_format(prefix)
+        self._log = Report()
         self._batches: GroupCommit[_Call, Any] = GroupCommit(
             self._commit, thread_sensitive=backend.thread_sensitive
         )
@@ -130,7 +132,8 @@ class TicketService:
         ``value`` may be anything that a client sent. Raise InvalidTicket when it lets
         nobody in, and StorageError when the storage failed: the ticket may be spent or
         not, so the client needs a new one. Raise OpenTransaction when a rollback of the
-        caller's could revive the ticket. No other error has to do with the value.
+        caller's could revive the ticket (not on MariaDB and MySQL, if the transaction
+        was begun with SQL). No other error has to do with the value.
         """
         try:
             key = self._key(value, audience)
@@ -232,6 +235,12 @@ class TicketService:
         """See notify()."""
         self.notify(event, **details)
 
+    def report(self, error: StorageError) -> None:
+        """Hear that a call failed with this error. This one logs it, at most once a
+        minute in a process, and says how many more have failed since.
+        """
+        self._log(error)
+
     def close(self) -> None:
         """Close connections and end the thread. The next call starts anew."""
         self.listener.close()
@@ -298,7 +307,7 @@ class TicketService:
         if not self.backend.supports_read_many():
             self.backend.read_many([])  # raises, and says why
         users = [revocations.user_key(user_id) for user_id in user_ids]
-        tickets.check_session(session or "", None)
+        tickets.check_session("" if session is None else session, None)
         kind: revocations.Kind = "session" if session else "sessionless"
         if session is None:
             kind = "user"
@@ -308,7 +317,9 @@ class TicketService:
     def _require(self, added: bool) -> None:
         # Two of 2**256 values cannot meet. A store that swallows its errors says so.
         if not added:
-            raise StorageError("The storage did not keep the ticket.")
+            error = StorageError("The storage did not keep the ticket.")
+            self.report(error)
+            raise error
 
     def _rejection(
         self, error: InvalidTicket, value: str, audience: str
@@ -327,22 +338,33 @@ class TicketService:
         try:
             return method(*args)
         except Exception as exc:
-            raise self._translated(exc)  # noqa: B904 (it has its cause)
+            (error,) = self._translated(exc)
+            if isinstance(error, StorageError):
+                self.report(error)
+            raise error  # noqa: B904 (it has its cause)
 
-    def _translated(self, error: Exception) -> Exception:
-        """Return the StorageError for what a driver raised, and any other as it is."""
+    async def _submit(self, what: Item | str) -> Any:
+        """Call the backend, together with others."""
+        try:
+            return await self._batches.submit(_Call(what, copy_context()))
+        except StorageError as exc:
+            self.report(exc)
+            raise
+
+    def _translated(self, error: Exception, count: int = 1) -> list[Exception]:
+        """Return StorageErrors for what a driver raised, and any other as it is."""
         if isinstance(error, RealtimeTicketError):
-            return error
+            return [error] * count
         if not isinstance(error, self.backend.storage_errors):
-            return error
+            return [error] * count
         # Not the driver's words: they may hold a key, and a key is a ticket.
-        outage = StorageError(f"The storage failed ({type(error).__name__}).")
-        outage.__cause__ = error
-        return outage
-
-    def _submit(self, what: Item | str) -> Future[Any]:
-        """Hand a call to the next batch."""
-        return self._batches.submit(_Call(what, copy_context()))
+        message, hint = self.backend.explain(error)
+        outages: list[Exception] = []
+        for _ in range(count):
+            outage = StorageError(f"The storage failed: {message}", hint)
+            outage.__cause__ = error
+            outages.append(outage)
+        return outages
 
     def _commit(self, calls: list[_Call]) -> list[Any]:
         """Make the calls of one batch: an Item is to be added, a key to be popped."""
@@ -370,7 +392,7 @@ class TicketService:
                     f"{self.backend!r} gave {len(outcomes)} results for {len(calls)}."
                 )
         except Exception as exc:
-            outcomes = [self._translated(exc) for _ in calls]
+            outcomes = self._translated(exc, len(calls))
         return iter(outcomes)
 
     def _made(

@@ -185,8 +185,9 @@ def test_the_documented_tests_run(
 
 
 GOOD = """
-import { RealtimeEventSource, RealtimeSocket, TicketError, createWebSocketClass, fetchTicket }
+import { RealtimeEventSource, RealtimeSocket, TicketError, fetchTicket }
   from "django-realtime-ticket";
+import { createWebSocketClass } from "django-realtime-ticket";
 import type { ConnectionOptions, SocketOptions } from "django-realtime-ticket";
 
 const options: ConnectionOptions & SocketOptions = {
@@ -215,14 +216,16 @@ source.addEventListener("ticketerror", (event) => event.error.retryAfter?.toFixe
 source.onmessage = (event) => event.data;
 const polyfill: typeof WebSocket = createWebSocketClass({ reconnect: false });
 new polyfill("/ws", ["one"]).send("hello");
-new RealtimeSocket(async () => new URL("https://x.example/"), { getTicket: fetchTicket });
+const url = async () => new URL("https://x.example/");
+new RealtimeSocket(url, { getTicket: fetchTicket });
 const ticket: Promise<string> = fetchTicket({ credentials: "include" });
 export { ticket };
 """
 """What a page does, in TypeScript."""
 
 WORKER = """
-import { RealtimeEventSource, RealtimeSocket, fetchTicket } from "django-realtime-ticket";
+import { RealtimeEventSource, RealtimeSocket, fetchTicket }
+  from "django-realtime-ticket";
 const socket = new RealtimeSocket("/ws", { csrfToken: "x", protocols: "chat" });
 socket.onclose = ({ code, willReconnect }) => code.toFixed() + willReconnect;
 new RealtimeEventSource("/events").addEventListener("price", ({ data }) => data);
@@ -235,7 +238,8 @@ import { RealtimeSocket, fetchTicket } from "django-realtime-ticket";
 import type { ConnectionOptions, SocketOptions } from "django-realtime-ticket";
 declare const maybe: Record<string, undefined>;
 const options: ConnectionOptions & SocketOptions = {
-  audience: maybe.a, queue: maybe.b, ping: maybe.c, reconnect: maybe.d, getTicket: maybe.e,
+  audience: maybe.a, queue: maybe.b, ping: maybe.c, reconnect: maybe.d,
+  getTicket: maybe.e,
 };
 new RealtimeSocket("/ws", options);
 fetchTicket({ url: undefined, signal: undefined, csrfToken: undefined });

@@ -32,6 +32,7 @@ from typing import Any
 import pytest
 from django.conf import global_settings
 from django.core import checks as django_checks
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import get_commands, load_command_class
 from django.db import connections
@@ -50,6 +51,7 @@ from realtime_ticket import (
     checks,
     conf,
     get_service,
+    signal_queue,
     signals,
     tickets,
     views,
@@ -537,6 +539,9 @@ def test_bounds_are_those_of_the_code() -> None:
     assert f"| `MAX_BATCH` | {batching.MAX_BATCH:,} calls |" in text
     assert f"| `MAX_WAITING` | {batching.MAX_WAITING:,} calls in a lane |" in text
     assert f"| `MAX_WAIT` | {batching.MAX_WAIT:g} seconds that" in text
+    assert signal_queue.MAX_WAIT == 0.5
+    assert "for half a second (`MAX_WAIT`" in text
+    assert f"{signal_queue.MAX_WAITING:,} signals of one kind may wait" in text
 
 
 def test_statuses_are_those_of_the_endpoint() -> None:
@@ -659,6 +664,11 @@ class MyBackend(LocMemBackend):
     read_many = BaseBackend.read_many
 
 
+class OwnDelete(LocMemCache):
+    def delete(self, key: str, version: int | None = None) -> bool:
+        raise NotImplementedError
+
+
 TRIGGERS: dict[str, dict[str, Any]] = {
     "E001": {"REALTIME_TICKET_BACKEND": "no.such.Backend"},
     "E002": {"REALTIME_TICKET_BACKEND": "decimal.Decimal"},
@@ -677,6 +687,12 @@ TRIGGERS: dict[str, dict[str, Any]] = {
         IGNORE_EXCEPTIONS=True,
         CONNECTION_POOL_KWARGS={},
     ),
+    "E015": _cache(
+        "django_redis.cache.RedisCache",
+        CLIENT_CLASS="django_redis.client.herd.HerdClient",
+        CONNECTION_POOL_KWARGS={},
+    ),
+    "E016": _cache("django_bmemcached.memcached.BMemcached"),
     "E013": {"REALTIME_TICKET_SERVICE_KEYS": "a-single-key-that-is-long-enough"},
     "I007": {
         "DEBUG": True,
@@ -700,7 +716,8 @@ TRIGGERS: dict[str, dict[str, Any]] = {
     "W010": _cache(f"{_DJANGO_CACHES}.dummy.DummyCache"),
     "W011": {"REALTIME_TICKET_TIMEOUT": 10},
     "W012": _cache(f"{_DJANGO_CACHES}.memcached.PyMemcacheCache"),
-    "W020": {"REALTIME_TICKET_BACKEND": f"{__name__}.MyBackend"},
+    "W021": _cache(f"{__name__}.OwnDelete"),
+    "W022": {"REALTIME_TICKET_BACKEND": f"{__name__}.MyBackend"},
 }
 
 
@@ -743,8 +760,19 @@ def test_messages_about_a_database_are_as_documented(
     assert documented["E012"] in _messages(found, "E012")
 
 
+def test_the_message_about_an_outage_is_as_documented() -> None:
+    port = servers.free_port()
+    with override_settings(
+        REALTIME_TICKET_BACKEND="realtime_ticket.backends.redis.RedisBackend",
+        REALTIME_TICKET_REDIS={"port": port},
+    ):
+        (found,) = checks.check_storage(databases=["default"])
+    said = str(found.msg).replace(str(port), "6380")
+    assert (found.id, said) == ("realtime_ticket.W020", _documented_checks()["W020"])
+
+
 def test_every_check_is_triggered_here() -> None:
-    elsewhere = {"E004", "E012", "W005", "W006", "W007"}
+    elsewhere = {"E004", "E012", "W005", "W006", "W007", "W020"}
     assert TRIGGERS.keys() | elsewhere == _documented_checks().keys()
 
 

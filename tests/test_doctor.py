@@ -1,4 +1,4 @@
-"""manage.py ticket_doctor: it finds what is wrong, says so, and leaves no trace."""
+"""manage.py ticket_doctor: it finds what is wrong, says so, and leaves no ticket."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from typing import Any, ClassVar
 
 import pytest
 import redis
+from django.core import checks
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection, connections, transaction
 
-from realtime_ticket import TicketService, doctor, signals
+from realtime_ticket import InvalidTicket, TicketService, doctor, signals
 from realtime_ticket.backends import (
     _database_diagnosis,
     _memcached_diagnosis,
@@ -43,7 +44,7 @@ DATABASE = f"{BACKENDS}database.DatabaseBackend"
 LOCMEM = f"{BACKENDS}locmem.LocMemBackend"
 MEMCACHED = f"{BACKENDS}memcached.MemcachedBackend"
 REDIS = f"{BACKENDS}redis.RedisBackend"
-EXAMINATIONS = ["round trip", "race", "expiry", "latency"]
+EXAMINATIONS = ["round trip", "race", "expiry", "latency", "project"]
 DB = 7
 """Of the Redis of the tests, for these alone."""
 
@@ -236,19 +237,19 @@ class TestHealthyStorages:
     def test_sqlite(self, configure: Any) -> None:
         configure(DATABASE)
         assert list(findings()) == [*EXAMINATIONS, "realtime_ticket.I005"]
-        assert not StoredTicket.objects.exists()
+        assert StoredTicket.objects.count() == 1  # the mark of this project
 
     @pytest.mark.django_db(transaction=True, databases=["postgresql"])
     def test_postgresql(self, configure: Any) -> None:
         configure(DATABASE, DATABASE="postgresql")
         assert list(findings()) == [*EXAMINATIONS, "realtime_ticket.I004"]
-        assert not StoredTicket.objects.using("postgresql").exists()
+        assert StoredTicket.objects.using("postgresql").count() == 1
 
     @pytest.mark.django_db(transaction=True, databases=["mariadb"])
     def test_mariadb(self, configure: Any) -> None:
         configure(DATABASE, DATABASE="mariadb")
         assert wrong() == []
-        assert not StoredTicket.objects.using("mariadb").exists()
+        assert StoredTicket.objects.using("mariadb").count() == 1
 
     def test_a_cache(self, configure: Any, settings: Any) -> None:
         """A backend that has nothing to say of its storage says nothing."""
@@ -262,9 +263,36 @@ class TestHealthyStorages:
         configure(TicketsOnly)
         found = findings()
         assert list(found) == [
-            "realtime_ticket.W020", *EXAMINATIONS, "realtime_ticket.I002",
+            "realtime_ticket.W022", *EXAMINATIONS, "realtime_ticket.I002",
         ]  # fmt: skip
-        assert found["realtime_ticket.W020"]["level"] == "WARNING"
+        assert found["realtime_ticket.W022"]["level"] == "WARNING"
+
+
+def of_project(
+    settings: Any, secret_key: str, *, prefix: str = "rt_", hash_keys: bool = False
+) -> doctor.Finding:
+    """Return what the doctor of a project with this SECRET_KEY says of others."""
+    settings.SECRET_KEY = secret_key
+    with using(OnRedis(), prefix=prefix, hash_keys=hash_keys) as service:
+        return doctor._project(doctor._Patient(service))
+
+
+@pytest.mark.usefixtures("watcher")
+@pytest.mark.parametrize("hash_keys", [False, True])
+def test_another_project_with_the_same_prefix_is_found(
+    settings: Any, hash_keys: bool
+) -> None:
+    """As soon as the second one asks, and then by both. Another prefix is quiet.
+
+    Mutants: doctor-overlooks-another-project.
+    """
+    told = []
+    for project in ("shop", "shop", "forum", "forum", "shop"):
+        found = of_project(settings, project, hash_keys=hash_keys)
+        assert bool(found.hint) is (found.level == checks.WARNING)
+        told.append(found.level)
+    assert told == [0, 0, checks.WARNING, 0, checks.WARNING]
+    assert of_project(settings, "forum", prefix="forum_").level == 0
 
 
 class TestBrokenBackends:
@@ -316,7 +344,10 @@ class TestOutages:
         with within(1):
             found = findings()
         assert list(found) == ["storage"]
-        assert found["storage"]["message"] == "The storage failed (ConnectionError)."
+        assert found["storage"]["message"] == (
+            f"The storage failed: Redis at {NOWHERE} is not there (ConnectionError)."
+        )
+        assert "REALTIME_TICKET_REDIS" in found["storage"]["hint"]
         assert run()[0] == 1
 
     def test_a_storage_that_is_frozen(self, configure: Any, tmp_path: Path) -> None:
@@ -354,7 +385,7 @@ class TestOutages:
         configure(DATABASE)
         with transaction.atomic():
             found = findings()
-        assert found["storage"]["message"] == "The storage failed (OpenTransaction)."
+        assert "outside of transactions" in found["storage"]["message"]
 
 
 @contextmanager
@@ -426,7 +457,7 @@ class TestCommand:
         assert lines[2] == (
             "OK      round trip: A ticket was accepted once, and then refused."
         )
-        assert len(lines) == 6
+        assert len(lines) == 7
 
     @pytest.mark.parametrize("options", [["--fail-level", "BAD"], ["--no-such"]])
     def test_refuses_other_options(self, options: list[str]) -> None:
@@ -470,14 +501,17 @@ class TestDiscretion:
         assert not [value for value in values if value in shown]
 
     @pytest.mark.parametrize("backend", [OnRedis, GetsThenDeletes])
-    def test_nothing_is_left_behind(
+    def test_nothing_is_left_behind_but_a_mark_of_the_project(
         self, configure: Any, backend: type[OnRedis], watcher: redis.Redis
     ) -> None:
-        """No key, and no connection."""
+        """No ticket, and no connection. The mark is no ticket either."""
         before = len(watcher.client_list())
         configure(backend)
         run()
-        assert watcher.dbsize() == 0
+        (key,) = watcher.keys()
+        value = key.decode().partition(":")[0]
+        with using(OnRedis()) as service, pytest.raises(InvalidTicket):
+            service.consume(value, audience=doctor.AUDIENCE)
         assert eventually(lambda: len(watcher.client_list()) == before)
 
     @pytest.mark.django_db(transaction=True)
@@ -492,7 +526,8 @@ class TestDiscretion:
         monkeypatch.setattr(random, "random", lambda: 1.0)  # so no issue sweeps
         configure(DATABASE)
         run()
-        assert not StoredTicket.objects.exists()
+        (mark,) = StoredTicket.objects.all()
+        assert mark.data.startswith("project ")
 
     @pytest.mark.django_db(transaction=True, databases=["postgresql"])
     @pytest.mark.parametrize("fails", [False, True])

@@ -102,6 +102,25 @@ def test_an_entry_that_cannot_be_understood_is_logged(
     ]
 
 
+def test_a_log_filter_that_raises_costs_nobody_a_disconnect(world: World) -> None:
+    """Mutants: listener-logs-before-it-ends."""
+
+    def fail(record: logging.LogRecord) -> bool:
+        raise KeyError
+
+    world.connect("here")
+    world.service.journal.write("garbage")
+    world.service.disconnect(7)
+    logger = logging.getLogger("realtime_ticket")
+    logger.addFilter(fail)
+    try:
+        with pytest.raises(KeyError):
+            world.after(0.5)
+    finally:
+        logger.removeFilter(fail)
+    assert {*world.ended} == {"here"}
+
+
 def test_a_connection_that_has_ended_is_not_told(world: World) -> None:
     calls: list[Revoked] = []
     with world.live.watch(ticket(), calls.append) as watch:
@@ -136,8 +155,10 @@ def test_a_ticket_from_before_its_user_was_disconnected_is_refused(
     world.clocks.advance(1)
     world.service.disconnect(7)
     world.after(0.5)
-    with pytest.raises(InvalidTicket):
-        world.watch("late", shown)
+    ahead = ticket(issued_at=world.clocks.wall + 1)
+    for each in (shown, ahead):
+        with pytest.raises(InvalidTicket):
+            world.watch("late", each)
     world.clocks.advance(RETURN_AFTER)
     world.connect("back")
     assert world.after(0.5) == {}
@@ -371,6 +392,9 @@ def test_a_disconnect_of_what_is_no_user_or_session_is_refused(world: World) -> 
         world.service.disconnect(None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at most 128 characters"):
         world.service.disconnect(7, session="x" * 129)
+    for no_session in (0, False, b""):
+        with pytest.raises(ValueError, match="A session is a str"):
+            world.service.disconnect(7, session=no_session)  # type: ignore[arg-type]
     world.service.disconnect()
     assert world.store.texts == {}
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from realtime_ticket import OpenTransaction, StorageError, TicketService
+from realtime_ticket import OpenTransaction, StorageError, TicketService, outbox
 from realtime_ticket.live import LiveTickets
 from tests.helpers import WAIT
 from tests.journals import Clocks, Store, entry
@@ -184,5 +184,73 @@ def test_an_entry_that_is_pushed_out_while_it_is_written_pushes_out_no_other(
 
     store.is_down = push_out
     service.disconnect(7, background=True)
+    assert service.outbox.join(WAIT)
+    assert users(service) == ["7", "8"]
+
+
+def test_a_process_that_ends_writes_what_is_left(
+    service: TicketService, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A command that disconnects in the background must not end before its thread.
+
+    Mutants: outbox-is-forgotten-at-the-end.
+    """
+    taking = threading.Event()
+    store.is_down = lambda key: not taking.wait(WAIT)
+    service.disconnect(7, background=True)
+    threading.Timer(0.1, taking.set).start()
+    outbox._finish()
+    assert users(service) == ["7"]
+    assert caplog.messages == []
+
+
+def test_what_a_process_that_ends_could_not_write_is_logged(
+    service: TicketService,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store.is_down = lambda key: True
+    monkeypatch.setattr("realtime_ticket.outbox.AT_EXIT", 0.05)
+    service.disconnect(7, 8, background=True)
+    outbox._finish()
+    assert caplog.messages == [
+        "1 disconnects are lost: the process ends, and the storage failed."
+    ]
+    store.is_down = lambda key: False
+    assert service.outbox.join(WAIT)
+
+
+def test_a_process_without_threads_says_so_and_tries_again(
+    service: TicketService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutants: outbox-waits-for-a-thread-that-never-began."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(StorageError, match="No thread can write a disconnect"):
+            service.disconnect(7, background=True)
+    service.disconnect(8, background=True)
+    assert service.outbox.join(WAIT)
+    assert users(service) == ["7", "8"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_was_killed_is_replaced(
+    service: TicketService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutants: outbox-waits-for-a-dead-thread."""
+
+    def kill(text: str) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.journal, "write", kill)
+        service.disconnect(7, background=True)
+        assert not service.outbox.join(WAIT)
+    service.disconnect(8, background=True)
     assert service.outbox.join(WAIT)
     assert users(service) == ["7", "8"]

@@ -148,20 +148,16 @@ def test_another_host_is_refused(make: Make, encrypted: Encrypted) -> None:
     with using(make(encrypted, OTHER, ssl_ca_certs=str(encrypted.ca))) as service:
         with pytest.raises(StorageError) as caught:
             service.issue(CLAIMS)
-        assert "certificate" in str(chain(caught.value)[-1])
-
-
-def chain(error: BaseException) -> list[BaseException]:
-    found = [error]
-    while error := error.__cause__ or error.__context__:  # type: ignore[assignment]
-        found.append(error)
-    return found
+        assert "shows a certificate for another host" in str(caught.value)
 
 
 @every_way
 def test_a_certificate_that_nobody_has_signed(make: Make, encrypted: Encrypted) -> None:
     """Without the authority's certificate, the right host is refused too."""
-    with using(make(encrypted, HOST)) as service, pytest.raises(StorageError):
+    with (
+        using(make(encrypted, HOST)) as service,
+        pytest.raises(StorageError, match="certificate that is not trusted"),
+    ):
         service.issue(CLAIMS)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import redis
 
+from realtime_ticket.outages import locate
+
 from ._options import is_host, is_port
 from ._redis_exchange import exchange
 
@@ -110,7 +112,8 @@ class Nodes:
                     error = reply
                 elif reply:
                     return address, reply
-        raise redis.ConnectionError("No server says who is in charge.") from error
+        nobody = redis.ConnectionError("No server says who is in charge.")
+        raise locate(nobody, kind="" if error else "in charge") from error
 
     def learn(self, addresses: Iterable[Address]) -> None:
         """Ask these too from now on."""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from realtime_ticket.exceptions import UnsupportedBackend
+from realtime_ticket.outages import Outage, explain
 
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
@@ -55,6 +56,11 @@ class BaseBackend(ABC):
 
     shorthand: ClassVar[str] = ""
     """The option that is meant when that setting is a plain string."""
+
+    @property
+    def database(self) -> str | None:
+        """Return the alias of Django's database that has the tickets, if one has."""
+        return None
 
     @abstractmethod
     def add(self, key: str, data: str, expire: int) -> bool:
@@ -146,6 +152,19 @@ class BaseBackend(ABC):
         It may take a second. Raise one of ``storage_errors`` when the storage fails.
         """
         return []
+
+    def explain(self, error: Exception) -> Outage:
+        """Return what an error of the driver means: where, what, and what to do.
+
+        It goes into StorageError and the log, so it must hold no key and no password:
+        nothing that the driver said, which may repeat them.
+        """
+        return explain(error, storage=type(self).__name__, setting=self.options_name)
+
+    @property
+    def options_name(self) -> str:
+        """Return where a reader finds the options of this backend."""
+        return f"REALTIME_TICKET_{self.setting or 'OPTIONS'}"
 
     def close(self) -> None:  # noqa: B027
         """Drop open connections. Calling it twice is fine; the next call reconnects."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import redis
 
+from realtime_ticket.outages import Outage, explain, locate
+
 from ._redis_exchange import Command, exchange, text_of
 from ._redis_nodes import hang_up, waiting_pool
 from ._redis_options import DEFAULTS, pattern_of
@@ -19,6 +21,11 @@ _POP_SCRIPT = """\
 local data = redis.call('GET', KEYS[1])
 if data then redis.call('DEL', KEYS[1]) end
 return data"""
+
+_GRANT = (
+    "Give the user of {setting} the commands: +set to issue, +getdel to consume, both "
+    "on the keys of the prefix."
+)
 
 
 class RedisBackend(BaseBackend):
@@ -38,6 +45,9 @@ class RedisBackend(BaseBackend):
     thread_sensitive: ClassVar[bool] = False
     setting: ClassVar[str] = "REDIS"
     shorthand: ClassVar[str] = "url"
+
+    _storage: ClassVar[str] = "Redis"
+    """What messages call it."""
 
     def __init__(
         self, *, url: str | None = None, wait_replicas: int = 0, **options: Any
@@ -77,6 +87,14 @@ class RedisBackend(BaseBackend):
     def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
         (replies,) = self._exchange([("MGET", *keys)])
         return [text_of(reply) for reply in replies]
+
+    def explain(self, error: Exception) -> Outage:
+        return explain(
+            error,
+            storage=self._storage,
+            setting=self.options_name,
+            hints={"permission": _GRANT},
+        )
 
     def diagnose(self) -> list[CheckMessage]:
         from ._redis_diagnosis import diagnose
@@ -120,5 +138,6 @@ class RedisBackend(BaseBackend):
         if isinstance(confirmed, redis.ResponseError):
             raise confirmed
         if confirmed < self._wait_replicas:
-            raise redis.TimeoutError("Too few replicas know of the spent tickets.")
+            few = redis.TimeoutError("Too few replicas know of the spent tickets.")
+            raise locate(few, kind="replicas")
         return replies

@@ -30,6 +30,7 @@ class RedisClusterBackend(RedisBackend):
     """
 
     shorthand: ClassVar[str] = ""
+    _storage: ClassVar[str] = "Redis Cluster"
 
     def __init__(self, *, startup_nodes: Sequence[Address], **options: Any) -> None:
         if taken := {"url", "host", "port", "db", "unix_socket_path"} & options.keys():

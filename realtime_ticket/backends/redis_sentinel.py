@@ -26,6 +26,7 @@ class RedisSentinelBackend(RedisBackend):
     """
 
     shorthand: ClassVar[str] = ""
+    _storage: ClassVar[str] = "Redis or Sentinel"
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ from realtime_ticket.handshake import (
     without_ticket,
 )
 from realtime_ticket.live import LiveTickets, check_options
+from realtime_ticket.outages import Report, explain
 from realtime_ticket.service import TicketService
 from realtime_ticket.tickets import Ticket, check_audience
 from realtime_ticket.watches import InDoubt
@@ -160,6 +161,7 @@ class TicketMiddleware:
         self.load_user = load_user
         self.pass_preflights = pass_preflights
         self.scope_types = scope_types
+        self._report = Report()
         self.disconnect = disconnect
         self.max_age = max_age
         self.in_doubt: InDoubt = in_doubt
@@ -213,7 +215,11 @@ class TicketMiddleware:
         if offered:
             admitted["subprotocols"] = without_ticket(offered)
         if self.load_user:
-            admitted["user"] = await _user(ticket)
+            try:
+                admitted["user"] = await _user(ticket)
+            except StorageError as exc:
+                self._report(exc)
+                raise
         return admitted
 
     async def _consume(self, value: str) -> Ticket:
@@ -360,11 +366,16 @@ async def _user(ticket: Ticket | None) -> Any:
         from django.contrib.auth.models import AnonymousUser
 
         return AnonymousUser()
-    from django.db import Error
+    from django.contrib.auth import get_user_model
+    from django.db import Error, router
 
     from realtime_ticket.shortcuts import aget_user
 
     try:
         return await aget_user(ticket)
     except Error as exc:
-        raise StorageError("The user could not be loaded.") from exc
+        alias = router.db_for_read(get_user_model())
+        message, hint = explain(
+            exc, storage=f"The database {alias!r}", setting=f"DATABASES[{alias!r}]"
+        )
+        raise StorageError(f"The user could not be loaded: {message}", hint) from exc

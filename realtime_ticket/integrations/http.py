@@ -31,6 +31,7 @@ from django.views.decorators.debug import sensitive_variables
 from realtime_ticket import conf
 from realtime_ticket.exceptions import InvalidTicket, StorageError
 from realtime_ticket.handshake import check_origins, find_ticket
+from realtime_ticket.reports import hide_tickets, logged_by_us
 from realtime_ticket.service import TicketService
 from realtime_ticket.tickets import Ticket, check_audience
 
@@ -64,6 +65,10 @@ class ServiceView(View):
         for alias in connections if settings.configured else ():
             view = non_atomic_requests(using=alias)(view)
         return login_not_required(view)
+
+    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().setup(request, *args, **kwargs)
+        hide_tickets(request)
 
     def dispatch(
         self, request: HttpRequest, *args: Any, **kwargs: Any
@@ -100,6 +105,13 @@ class ServiceView(View):
             raise BadRequest("Send a JSON object.")
         return fields
 
+    def unavailable(self) -> HttpResponse:
+        """Return the answer when the storage failed."""
+        response = _error(
+            503, "Try again with a new ticket.", headers={"Retry-After": "1"}
+        )
+        return logged_by_us(response, self.request)
+
     def http_method_not_allowed(
         self, request: HttpRequest, *args: Any, **kwargs: Any
     ) -> HttpResponse:
@@ -128,7 +140,7 @@ class ConsumeView(ServiceView):
         except InvalidTicket:
             return _error(403, "No valid ticket.")
         except StorageError:
-            return _unavailable()
+            return self.unavailable()
         return JsonResponse(
             {
                 "status": "ok",
@@ -195,7 +207,7 @@ class AuthorizeView(ServiceView):
                 401, "No valid ticket.", headers={"WWW-Authenticate": "Ticket"}
             )
         except StorageError:
-            return _unavailable()
+            return self.unavailable()
         return HttpResponse(
             status=204,
             headers={
@@ -211,7 +223,3 @@ def _error(
     return JsonResponse(
         {"status": "error", "message": message}, status=status, headers=headers
     )
-
-
-def _unavailable() -> HttpResponse:
-    return _error(503, "Try again with a new ticket.", headers={"Retry-After": "1"})

@@ -26,6 +26,7 @@ from starlette.requests import Request
 from starlette.responses import (
     FileResponse,
     HTMLResponse,
+    JSONResponse,
     Response,
     StreamingResponse,
 )
@@ -144,20 +145,21 @@ async def events(request: Request) -> Response:
     async def stream() -> Any:
         for number in range(int(last) + 1, 1000):
             yield f"id: {number}\nevent: price\ndata: {number}0\n\n"
+            yield f"data: <b>news {number}</b>\n\n"
             await asyncio.sleep(0.05)
 
     return StreamingResponse(stream(), media_type="text/event-stream")
 
 
 async def control(request: Request) -> Response:
-    """Change the mode, or close all that are open with a code."""
+    """Change the mode, or close all that are open with a code. Count them."""
     global mode
     wishes = await request.json()
     mode = wishes.get("mode", mode)
     if code := wishes.get("close"):
         for websocket in [*OPEN]:
             await websocket.close(code, wishes.get("reason", ""))
-    return Response()
+    return JSONResponse({"open": len(OPEN)})
 
 
 async def application(request: Request) -> Response:

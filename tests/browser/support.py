@@ -38,9 +38,9 @@ FAST = {"minDelay": 50, "maxDelay": 400}
 
 NETWORK = re.compile(
     r"Failed to load resource|WebSocket connection to '\S+' failed|net::ERR_|"
-    r"has been blocked by CORS policy"
+    r"has been blocked by CORS policy|^\[object Event\]$"
 )
-"""What the browser itself prints to the console while a server is away."""
+"""What the browser, or htmx, prints to the console while a server is away."""
 
 
 def missing() -> str | None:
@@ -144,11 +144,12 @@ class Realtime:
         """Return a way to it that can be cut."""
         return Line(int(self.environment["BROWSER_LINE_PORT"]), self.port)
 
-    def control(self, **wishes: Any) -> None:
+    def control(self, **wishes: Any) -> Any:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/control", json.dumps(wishes).encode()
         )
-        urllib.request.urlopen(request, timeout=10).close()
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)
 
     def forget(self) -> None:
         self.file.write_text("")

@@ -227,7 +227,7 @@ export type ConnectionEvents = {
      */
     message: MessageEvent;
     /**
-     * Before `close`, unless the connection was closed cleanly.
+     * Before `close` with the code 1006: no side closed it.
      */
     error: Event;
     /**

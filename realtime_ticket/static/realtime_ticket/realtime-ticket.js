@@ -127,7 +127,7 @@ for (const name of ["EventTarget", "Event", "MessageEvent", "DOMException"])
  *   since the last stable connection.
  * @property {Event} open The server has accepted.
  * @property {MessageEvent} message As the browser's own.
- * @property {Event} error Before `close`, unless the connection was closed cleanly.
+ * @property {Event} error Before `close` with the code 1006: no side closed it.
  * @property {CloseEventLike} close A connection is lost or was not accepted.
  * @property {TicketErrorEvent} ticketerror No ticket this time.
  * @property {WaitingEvent} waiting The next attempt begins in `delay` ms.
@@ -515,7 +515,7 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
     event.willReconnect =
       reconnect === undefined ? code !== 1000 && !isRefusal(code) : reconnect && reconnect(event);
     if (!event.willReconnect) this.#end();
-    if (!wasClean) this.#tell("error");
+    if (code === 1006) this.#tell("error");
     this.dispatchEvent(event);
     if (event.willReconnect) return this.#wait(pause || 0, pause >= 0 && !this.#failures);
     if (isRefusal(code))
