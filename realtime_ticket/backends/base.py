@@ -84,8 +84,7 @@ class BaseBackend(ABC):
     # read_many() is not one: it is for the journal of disconnects, which nobody pops.
 
     def add_many(self, items: Sequence[Item]) -> list[bool]:
-        """Do what ``add`` does for each item, in order. Override for one round trip,
-        unless ``add`` reads a context variable: many callers together have none."""
+        """Do ``add`` for each, in order. Override, unless ``add`` reads a ContextVar."""
         return [self.add(*item) for item in items]
 
     def pop_many(self, keys: Sequence[str]) -> list[str | None]:
