@@ -84,7 +84,7 @@ class BaseBackend(ABC):
     # read_many() is not one: it is for the journal of disconnects, which nobody pops.
 
     def add_many(self, items: Sequence[Item]) -> list[bool]:
-        """Do ``add`` for each, in order. Override, unless ``add`` reads a ContextVar."""
+        """Do ``add`` for each, in order. Override it unless that reads a ContextVar."""
         return [self.add(*item) for item in items]
 
     def pop_many(self, keys: Sequence[str]) -> list[str | None]:
