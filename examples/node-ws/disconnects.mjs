@@ -145,7 +145,7 @@ function any(texts, second, from, count) {
 }
 
 /** Tell whether a disconnect ends a connection, or refuses a ticket that was issued then. */
-function concerns({ kind, users, session = "", at }, id, sid, iat, tolerance) {
+export function concerns({ kind, users, session = "", at }, id, sid, iat, tolerance) {
   if (!users.includes(String(id)) || (kind !== "user" && session !== sid)) return false;
   // A session has ended for good. A user may log in again.
   return kind === "session" || iat <= at + tolerance;
