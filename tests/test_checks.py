@@ -122,7 +122,7 @@ class TestACleanProject:
 
     @pytest.mark.parametrize(
         ("backend", "alias"),
-        [(MEMCACHED, None), (CACHE, "redis"), (CACHE, "memcached"), (CACHE, "file"),
+        [(MEMCACHED, None), (CACHE, "redis"), (CACHE, "memcached"),
          (CACHE, "django-redis"), (CACHE, "database"), (DATABASE, None)],
     )  # fmt: skip
     def test_on_any_backend(
