@@ -77,6 +77,15 @@ class Slot(NamedTuple):
     number: int
 
 
+class Witness(NamedTuple):
+    """An entry that is read again, to see whether the storage keeps its memory."""
+
+    slot: Slot
+    text: str
+    until: float
+    """The Unix time until which it is certainly there."""
+
+
 class Reading(NamedTuple):
     """What a reading found. It began at ``wall`` and ``monotonic``, in seconds."""
 
@@ -109,8 +118,8 @@ class Journal:
         self.expire = expire
         self._last = Slot(0, 0)
 
-    def write(self, text: str) -> None:
-        """Put the text into the first free slot of this second.
+    def write(self, text: str) -> Slot:
+        """Put the text into the first free slot of this second, and return that slot.
 
         Where the server that holds the slot fails, another second's slot may be on one
         that works. Raise the last of the storage's errors when none of them takes it,
@@ -119,11 +128,11 @@ class Journal:
         started, now = time.monotonic(), int(time.time())
         for second in range(now, now + _WRITER_AHEAD):
             try:
-                self._write(second, text)
+                slot = self._write(second, text)
                 # A slow commit, or a process that was stopped.
                 if time.monotonic() - started > _WRITER_LATE:
                     raise StorageError("The storage took a disconnect too late.")
-                return
+                return slot
             except RealtimeTicketError:
                 raise  # no outage, or too late
             except self.backend.storage_errors as exc:
@@ -132,15 +141,18 @@ class Journal:
                 break
         raise error
 
-    def _write(self, second: int, text: str) -> None:
+    def _write(self, second: int, text: str) -> Slot:
         # The last slot of ours is taken, and so are those before it. Threads that race
         # here only try a taken slot more.
         number = self._last.number if self._last.second == second else 0
-        while not self.backend.add_durably(
-            self.key(Slot(second, number)), text, self.expire
-        ):
+        while not self.add(Slot(second, number), text):
             number += 1
-        self._last = Slot(second, number)
+        self._last = slot = Slot(second, number)
+        return slot
+
+    def add(self, slot: Slot, text: str) -> bool:
+        """Put the text into this slot. Return False where it is taken."""
+        return self.backend.add_durably(self.key(slot), text, self.expire)
 
     def key(self, slot: Slot) -> str:
         """Return the slot's key in the storage."""
@@ -169,7 +181,7 @@ class JournalReader:
         """For each second, one more than the highest slot known."""
         self._holes: dict[Slot, float] = {}
         """Empty slots before a taken one, and since when by the monotonic clock."""
-        self._witnesses: deque[tuple[Slot, str]] = deque(maxlen=_WITNESSES)
+        self._witnesses: deque[Witness] = deque(maxlen=_WITNESSES)
 
     def read(self) -> Reading:
         """Return what is new in the journal. It stays new until remember() is called.
@@ -178,8 +190,8 @@ class JournalReader:
         """
         wall, monotonic = time.time(), time.monotonic()
         found, unread = self._look(wall)
-        witnesses = dict(self._witnesses)
-        new = [text for slot, text in found.items() if witnesses.get(slot) != text]
+        known = {slot: text for slot, text, _ in self._witnesses}
+        new = [text for slot, text in found.items() if known.get(slot) != text]
         disconnects = [entry for text in new if (entry := revocations.decode(text))]
         reading = Reading(
             wall,
@@ -214,7 +226,7 @@ class JournalReader:
     def _look(self, wall: float) -> tuple[dict[Slot, str], set[Slot]]:
         """Return the texts that are there, and the slots that could not be read."""
         texts: dict[Slot, str | Exception | None] = {}
-        slots = [*self._holes, *(slot for slot, _ in self._witnesses)]
+        slots = [*self._holes, *(slot for slot, *_ in self._witnesses)]
         ranges = {
             second: range(count, count + _FIRST_SLOTS)
             for second in self._seconds(wall)
@@ -228,7 +240,7 @@ class JournalReader:
             ranges = {
                 second: range(span.stop, span.stop + 2 * len(span))
                 for second, span in ranges.items()
-                if any(isinstance(texts[Slot(second, n)], str) for n in span)
+                if _goes_on([texts[Slot(second, n)] for n in span])
             }
             slots = []
         found = {slot: text for slot, text in texts.items() if isinstance(text, str)}
@@ -270,10 +282,10 @@ class JournalReader:
                 yield _AWAY
             if abs(wall - self._last.wall - passed) > _CLOCK_STEP:
                 yield _CLOCK
-        trusted = wall - self._journal.expire + _WITNESS_MARGIN
-        for slot, text in self._witnesses:
-            if slot.second > trusted and slot not in unread and found.get(slot) != text:
+        for slot, text, until in self._witnesses:
+            if wall < until and slot not in unread and found.get(slot) != text:
                 yield _LOST
+        trusted = wall - self._journal.expire + _WITNESS_MARGIN
         for slot, since in self._holes.items():
             is_old = monotonic - since > _HOLE
             # Nobody can tell a hole in an old second from an entry that has expired.
@@ -295,9 +307,11 @@ class JournalReader:
             self._holes[Slot(second, earlier)] = reading.monotonic
         self._counts[second] = max(count, number + 1)
         self._holes.pop(slot, None)
-        entry = (slot, reading.found[slot])
-        if entry not in self._witnesses:
-            self._witnesses.append(entry)
+        text = reading.found[slot]
+        if all(slot != known.slot for known in self._witnesses):
+            entry = revocations.decode(text)
+            life = entry.expire if entry else 0  # of garbage nobody knows
+            self._witnesses.append(Witness(slot, text, second + life - _WITNESS_MARGIN))
 
     def _drop_old(self, reading: Reading) -> None:
         """Forget what no reading will ask for again."""
@@ -307,3 +321,14 @@ class JournalReader:
         for slot, since in list(self._holes.items()):
             if reading.monotonic - since > 3 * OVERLAP:
                 del self._holes[slot]
+
+
+def _goes_on(texts: Sequence[str | Exception | None]) -> bool:
+    """Tell whether there may be more behind these slots of one second.
+
+    The first ones may all be on a server that is down, and the next ones not.
+    """
+    are_first = len(texts) == _FIRST_SLOTS
+    return any(isinstance(text, str) for text in texts) or (
+        are_first and all(isinstance(text, Exception) for text in texts)
+    )

@@ -141,6 +141,8 @@ class LiveTickets:
         self.service.listener.close()
 
     def _watch(self, ticket: Ticket, end: Callable[[Revoked], object]) -> Watch:
+        if not isinstance(ticket, Ticket):  # without it: it may be a ticket's value
+            raise TypeError("Watch the Ticket that consume() has returned.")
         ages = []
         if self.max_age is not None:
             ages.append(self.max_age * (1 - _EARLIER * random.random()))
@@ -152,18 +154,22 @@ class LiveTickets:
 
 
 class Hold:
-    """What hold() returns. Use it once, in ``async with``."""
+    """What hold() returns. It works once; call hold() again for another block."""
 
     def __init__(self, live: LiveTickets, ticket: Ticket) -> None:
         self._live = live
         self._ticket = ticket
         self._revoked: Revoked | None = None
         self._cancels = 0
+        self._was_entered = False
 
     async def __aenter__(self) -> None:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("hold() works only in a task.")
+        if self._was_entered:
+            raise RuntimeError("Call hold() again for another block.")
+        self._was_entered = True
         self._task = task
         self._cancelling = task.cancelling()
         self._is_active = True
@@ -200,7 +206,8 @@ class Hold:
 
 def check_options(max_age: float | None, in_doubt: InDoubt) -> None:
     """Accept options of LiveTickets. Raise ValueError for anything else."""
-    if max_age is not None and not max_age > 0:
+    is_number = isinstance(max_age, (int, float)) and not isinstance(max_age, bool)
+    if max_age is not None and not (is_number and max_age > 0):
         raise ValueError(f"max_age is a number of seconds > 0, not {max_age!r}.")
     if in_doubt not in get_args(InDoubt):
         raise ValueError(f"in_doubt is 'close' or 'keep', not {in_doubt!r}.")

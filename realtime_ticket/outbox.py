@@ -1,4 +1,4 @@
-"""Disconnects that the storage did not take yet, and the thread that tries again."""
+"""Disconnects that the storage may not have, and the thread that sees to them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Final
 from weakref import WeakSet
 
 from .exceptions import StorageError
-from .journal import Journal
+from .journal import Journal, Slot
 
 logger = logging.getLogger("realtime_ticket")
 
@@ -23,11 +23,15 @@ KEEP: Final = 120.0
 MAX_KEPT: Final = 10_000
 """Entries that wait in one process. Beyond, the oldest is given up."""
 
-_PAUSE: Final = 0.5
-"""Seconds between two attempts."""
+CONFIRM_AFTER: Final = 2.5
+"""Seconds after which an entry that was written is written into its slot again, while
+readers still look there."""
 
 AT_EXIT: Final = 3.0
 """Seconds that a process which ends waits for the storage to take what is left."""
+
+_PAUSE: Final = 0.5
+"""Seconds between two attempts."""
 
 
 class Outbox:
@@ -55,15 +59,27 @@ class Outbox:
             while len(state.kept) > MAX_KEPT:
                 state.kept.popleft()
                 logger.error("A disconnect is lost: too many wait for the storage.")
-            if state.thread is None or not state.thread.is_alive():
-                thread = threading.Thread(
-                    target=self._run, name="realtime-ticket-outbox", daemon=True
-                )
-                try:
-                    thread.start()
-                except RuntimeError as exc:
-                    raise StorageError("No thread can write a disconnect.") from exc
-                state.thread = thread
+            try:
+                self._start(state)
+            except RuntimeError as exc:
+                raise StorageError("No thread can write a disconnect.") from exc
+
+    def confirm(self, slot: Slot, text: str) -> None:
+        """Write an entry again soon, for a storage that may lose its memory.
+
+        Such a storage, Redis or Memcached, is killed a moment after it has taken the
+        entry, or its replica takes over without it. If nobody has read it yet, nobody
+        can miss it. In its slot it does no harm where it still is.
+        """
+        state = self._state
+        if self._journal.backend.thread_sensitive:  # a database, with transactions
+            return
+        with state.lock:
+            state.written.append((slot, text, time.monotonic() + CONFIRM_AFTER))
+            try:
+                self._start(state)
+            except RuntimeError:
+                state.written.clear()  # it was written once, which mostly is enough
 
     def finish(self, timeout: float) -> None:
         """Wait as join() does, and log what is left."""
@@ -74,11 +90,10 @@ class Outbox:
             )
 
     def join(self, timeout: float) -> bool:
-        """Wait until nothing is left, for ``timeout`` seconds. Return whether so."""
-        thread = self._state.thread
-        if thread is not None:
-            thread.join(timeout)
-        return not self._state.kept
+        """Wait until nothing is kept, for ``timeout`` seconds. Return whether so."""
+        state = self._state
+        with state.lock:
+            return state.lock.wait_for(lambda: not state.kept, timeout)
 
     @property
     def _state(self) -> _State:
@@ -86,43 +101,70 @@ class Outbox:
         # copy a lock while it is held. So each process has a state of its own.
         return self._states.setdefault(os.getpid(), _State())
 
+    def _start(self, state: _State) -> None:
+        if state.thread is None or not state.thread.is_alive():
+            thread = threading.Thread(
+                target=self._run, name="realtime-ticket-outbox", daemon=True
+            )
+            thread.start()
+            state.thread = thread
+
     def _run(self) -> None:
         state = self._state
         try:
-            while self._write(state):
+            while True:
+                self._write(state)
+                self._write_again(state)
+                with state.lock:
+                    if not state.kept and not state.written:
+                        state.thread = None
+                        return
                 time.sleep(_PAUSE)
         finally:
             self._journal.backend.close()  # the connections of this thread
 
-    def _write(self, state: _State) -> bool:
-        """Write what is kept. Return whether something is left."""
-        while True:
-            with state.lock:
-                if not state.kept:
-                    state.thread = None
-                    return False
-                text, deadline = state.kept[0]
+    def _write(self, state: _State) -> None:
+        """Write what is kept, until the storage fails."""
+        while state.kept:
+            text, deadline = state.kept[0]
             try:
-                self._journal.write(text)
+                slot = self._journal.write(text)
             except Exception as exc:
                 if time.monotonic() < deadline:
-                    return True
+                    return
                 logger.error(
                     "A disconnect is lost: the storage failed for %d seconds (%s).",
                     KEEP,
                     type(exc).__name__,
                 )
+            else:
+                self.confirm(slot, text)
             with state.lock:
                 if state.kept and state.kept[0] == (text, deadline):
                     state.kept.popleft()
+                state.lock.notify_all()
+
+    def _write_again(self, state: _State) -> None:
+        """Write again what is due, until the storage fails."""
+        while state.written and state.written[0][2] <= time.monotonic():
+            slot, text, due = state.written[0]
+            try:
+                self._journal.add(slot, text)
+            except Exception:
+                if time.monotonic() < due + KEEP:
+                    return
+            state.written.popleft()
 
 
 class _State:
     """What one process keeps."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.Condition()
         self.kept: deque[tuple[str, float]] = deque()
+        """Entries that the storage did not take, and until when to try."""
+        self.written: deque[tuple[Slot, str, float]] = deque()
+        """Entries that it took, where, and when to write them again."""
         self.thread: threading.Thread | None = None
 
 

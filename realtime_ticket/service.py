@@ -198,10 +198,11 @@ class TicketService:
             texts = []
         for number, text in enumerate(texts):
             try:
-                self._call(self.journal.write, text)
+                slot = self._call(self.journal.write, text)
             except StorageError:
                 self.outbox.put(texts[number:])
                 raise
+            self.outbox.confirm(slot, text)
         self.notify("disconnected", user_ids=user_ids, session=session)
 
     async def adisconnect(
@@ -310,9 +311,9 @@ class TicketService:
         tickets.check_session("" if session is None else session, None)
         kind: revocations.Kind = "session" if session else "sessionless"
         if session is None:
-            kind = "user"
-        at = int(time.time())
-        return [*revocations.encode(kind, users, at=at, session=session or "")]
+            kind, session = "user", ""
+        at, expire = int(time.time()), self.journal.expire
+        return [*revocations.encode(kind, users, at=at, expire=expire, session=session)]
 
     def _require(self, added: bool) -> None:
         # Two of 2**256 values cannot meet. A store that swallows its errors says so.

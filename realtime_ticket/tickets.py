@@ -140,8 +140,9 @@ def check_session(session: object, max_age: object) -> None:
     """Accept what a ticket says of its login. Raise ValueError for anything else."""
     if not isinstance(session, str) or len(session) > MAX_SESSION:
         raise ValueError(f"A session is a str of at most {MAX_SESSION} characters.")
-    if max_age is not None and (type(max_age) is not int or max_age < 0):
-        raise ValueError(f"max_age is an int >= 0 seconds, or None, not {max_age!r}.")
+    is_time = type(max_age) is int and 0 <= max_age <= _MAX_SAFE_INTEGER
+    if max_age is not None and not is_time:
+        raise ValueError(f"max_age is an int of 0 to {_MAX_SAFE_INTEGER} seconds.")
 
 
 def encode(

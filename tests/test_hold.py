@@ -343,6 +343,18 @@ def test_a_block_is_not_entered_when_nothing_was_read_yet() -> None:
     play(scene)
 
 
+def test_it_works_once() -> None:
+    async def scene(stage: Stage) -> None:
+        held = stage.live.hold(stage.ticket)
+        async with held:
+            pass
+        with pytest.raises(RuntimeError, match="Call hold\\(\\) again"):
+            async with held:
+                pytest.fail("entered")
+
+    play(scene)
+
+
 def test_it_works_only_in_a_task() -> None:
     stage = Stage()
     entering = stage.live.hold(stage.ticket).__aenter__()

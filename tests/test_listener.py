@@ -126,6 +126,13 @@ def test_a_callback_may_close_the_listener(live: LiveTickets) -> None:
     assert not thread.is_alive()
 
 
+def test_a_callback_may_read_the_journal(live: LiveTickets) -> None:
+    live.watch(new_ticket(), lambda revoked: live.poll())
+    connections = [Connection(live), Connection(live, 8)]
+    live.service.disconnect(7, 8)
+    assert all(connection.ends() for connection in connections)
+
+
 @pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt, SystemExit])
 def test_a_callback_that_raises_costs_nobody_a_disconnect(
     live: LiveTickets, error: type[BaseException], caplog: pytest.LogCaptureFixture
