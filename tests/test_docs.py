@@ -97,7 +97,7 @@ TEMPLATES = []
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 CACHES = {
     "default": {
-        "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
         "LOCATION": "cache",
         "OPTIONS": {"MAX_ENTRIES": 100_000},
     }
@@ -722,6 +722,16 @@ TRIGGERS: dict[str, dict[str, Any]] = {
     "W011": {"REALTIME_TICKET_TIMEOUT": 10},
     "W012": _cache(f"{_DJANGO_CACHES}.memcached.PyMemcacheCache"),
     "W021": _cache(f"{__name__}.OwnDelete"),
+    "W025": _cache(f"{_DJANGO_CACHES}.filebased.FileBasedCache"),
+    "W026": _CACHE
+    | {
+        "CACHES": {
+            "default": {
+                "BACKEND": f"{_DJANGO_CACHES}.redis.RedisCache",
+                "LOCATION": ["redis://a.invalid", "redis://b.invalid"],
+            }
+        }
+    },
     "W022": {"REALTIME_TICKET_BACKEND": f"{__name__}.MyBackend"},
 }
 
