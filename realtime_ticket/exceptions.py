@@ -28,7 +28,8 @@ class InvalidTicket(RealtimeTicketError):
     - ``unknown``: never issued, already used, expired, or shown for another audience.
       The storage cannot tell these apart.
     - ``mismatch``: the stored text is not what this ticket's text should be.
-    - ``user``: the ticket was good, but its user no longer exists or is inactive.
+    - ``user``: the ticket was good, but its user no longer exists, is inactive, or has
+      another username.
     - ``revoked``: the ticket was good, but its login has ended since it was issued, or
       may have: it is older than what the journal of disconnects remembers.
     """

@@ -16,9 +16,11 @@ class LazyTicket:
     """A ticket's value, issued on first use. One for each request.
 
     Django's templates call what is callable, so ``{{ realtime_ticket }}`` is the
-    ticket's string, or really None when there is no ticket: nobody is logged in, or the
-    storage is down. (A lazy object could not be None: ``{% if x is None %}`` compares
-    identities.) Jinja2 prints it too, but must test ``realtime_ticket() is none``.
+    ticket's string, or really None when there is no ticket: nobody is logged in, the
+    storage is down, or anything else went wrong. It never raises, because error pages
+    are rendered from the same templates. (A lazy object could not be None:
+    ``{% if x is None %}`` compares identities.) Jinja2 prints it too, but must test
+    ``realtime_ticket() is none``.
     """
 
     def __init__(self, request: HttpRequest) -> None:
@@ -51,9 +53,18 @@ class LazyTicket:
 
     def _issue(self) -> str | None:
         try:
+            if not hasattr(self._request, "user"):
+                logger.warning(
+                    "The template gets no ticket: this page was rendered before "
+                    "AuthenticationMiddleware, or without it."
+                )
+                return None
             return issue_ticket(self._request).value
         except NotAuthenticated:
             return None
         except RealtimeTicketError as exc:
             logger.warning("The template gets no ticket: %s", exc)
+            return None
+        except Exception:
+            logger.exception("The template gets no ticket.")
             return None

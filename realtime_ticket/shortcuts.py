@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -18,30 +19,34 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 
+logger = logging.getLogger("realtime_ticket")
+
+
 def issue_ticket(request: HttpRequest, *, audience: str = "") -> Ticket:
-    """Return a new ticket for the user of this request.
+    """Return a new ticket for ``request.user``, whoever set it.
 
     Raise NotAuthenticated when nobody is logged in, StorageError when the storage
     failed, InvalidAudience for a malformed ``audience``, and InvalidClaims when
     ``REALTIME_TICKET_CLAIMS`` returned something that a ticket cannot hold.
     """
-    claims = _user_claims(request.user) | _extra_claims(request)
-    return conf.get_service().issue(claims, audience=audience)
+    return conf.get_service().issue(_claims(request), audience=audience)
 
 
 async def aissue_ticket(request: HttpRequest, *, audience: str = "") -> Ticket:
     """See issue_ticket()."""
-    claims = _user_claims(await request.auser())
-    if conf.claims():
-        claims |= await sync_to_async(_extra_claims)(request)
+    # Not request.auser(): it is the session's user, even where an API token or a
+    # middleware has set request.user to another, or to nobody.
+    claims = await sync_to_async(_claims)(request)
     return await conf.get_service().aissue(claims, audience=audience)
 
 
 def get_user(ticket: Ticket) -> AbstractBaseUser:
     """Return the user of a consumed ticket, fresh from the database.
 
-    Raise InvalidTicket, with the reason ``user``, when the user no longer exists or is
-    inactive: both may have happened since the ticket was issued.
+    Raise InvalidTicket, with the reason ``user``, when the user no longer exists, is
+    inactive, or has another username than the ticket says. The last is a user who was
+    renamed since the ticket was issued, or a user of another project or tenant with
+    the same primary key, whose tickets are in the same storage.
     """
     users = get_user_model()._default_manager
     try:
@@ -49,6 +54,13 @@ def get_user(ticket: Ticket) -> AbstractBaseUser:
     except (users.model.DoesNotExist, ValueError, ValidationError):
         raise InvalidTicket("user") from None
     if not user.is_active:
+        raise InvalidTicket("user")
+    if _username(user) != ticket.username:
+        logger.warning(
+            "Refused %r: the user with this id has another username. Do two projects "
+            "or tenants keep tickets under one prefix?",
+            ticket,
+        )
         raise InvalidTicket("user")
     return user
 
@@ -73,14 +85,23 @@ def _get_user_anew(ticket: Ticket) -> AbstractBaseUser:
         return get_user(ticket)
 
 
+def _claims(request: HttpRequest) -> dict[str, Any]:
+    """Return what a ticket says of this request. It may ask the database."""
+    return _user_claims(request.user) | _extra_claims(request)
+
+
 def _user_claims(user: Any) -> dict[str, Any]:
-    if not user.is_authenticated:
+    # Django REST framework says None where UNAUTHENTICATED_USER is None.
+    if user is None or not user.is_authenticated:
         raise NotAuthenticated("A ticket is for a logged-in user.")
     pk = user.pk
-    return {
-        "id": pk if isinstance(pk, int) else str(pk),
-        "username": str(user.get_username()),
-    }
+    return {"id": pk if isinstance(pk, int) else str(pk), "username": _username(user)}
+
+
+def _username(user: Any) -> str:
+    """Return the username as a ticket says it: text, and empty where there is none."""
+    username = user.get_username()
+    return "" if username is None else str(username)
 
 
 def _extra_claims(request: HttpRequest) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class Ticket:
 
     @property
     def username(self) -> str:
-        """Return the user's name, as Django's ``get_username()`` gave it."""
+        """Return what Django's ``get_username()`` gave, as text; empty for None."""
         username: str = self.claims["username"]
         return username
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
-from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.db import connections
+from django.db.transaction import non_atomic_requests
+from django.http import (
+    HttpRequest,
+    HttpResponseBase,
+    JsonResponse,
+    RawPostDataException,
+    UnreadablePostError,
+)
 from django.views import View
 from django.views.decorators.csrf import csrf_protect
 
@@ -18,7 +27,19 @@ from .tickets import Ticket, check_audience
 _RETRY_AFTER = 1
 """Seconds after which a client may ask again."""
 
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+class _UnclearAudience(InvalidAudience):
+    """The request seems to name an audience, in a way that would be ignored."""
+
+
 _REFUSALS = (
+    (
+        _UnclearAudience,
+        400,
+        "Send the audience once, as text, in a form or in a JSON object.",
+    ),
     (InvalidAudience, 400, "No tickets for this audience."),
     (NotAuthenticated, 401, "Log in first."),
     (StorageError, 503, "No tickets at the moment. Try again."),
@@ -32,8 +53,8 @@ class BaseTicketView(View):
     http_method_names = ["post"]
 
     audience: str | None = None
-    """The audience of all tickets from this URL. None: the client's POST parameter
-    ``audience`` says, and must be in ``REALTIME_TICKET_AUDIENCES``."""
+    """The audience of all tickets from this URL. None: the client may name one of
+    ``REALTIME_TICKET_AUDIENCES``, in a form field or in a JSON object."""
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
@@ -43,12 +64,16 @@ class BaseTicketView(View):
         # Here and not on dispatch(), because the decorator tells an async view by the
         # function, and dispatch() is none. Also for projects without the middleware.
         view = csrf_protect(super().as_view(**initkwargs))
+        # Under ATOMIC_REQUESTS, Django refuses async views; and in a transaction, the
+        # database backend does not sweep expired tickets.
+        for alias in connections:
+            view = non_atomic_requests(using=alias)(view)
         # LoginRequiredMiddleware would redirect to a page where a script needs a 401.
         return login_not_required(view)
 
     def get_audience(self) -> str:
         """Return the audience to issue for. Raise InvalidAudience."""
-        wanted = self.request.POST.get("audience")
+        wanted = _named_audience(self.request)
         if self.audience is not None:
             allowed: tuple[str, ...] = (self.audience,)
         else:
@@ -138,3 +163,49 @@ def _not_stored(response: JsonResponse) -> JsonResponse:
     """
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def _named_audience(request: HttpRequest) -> str | None:
+    """Return the audience that the client names, or None.
+
+    Raise _UnclearAudience for one that is named in a way that would be ignored: the
+    client would get a ticket that is no good where it is needed.
+    """
+    if request.content_type in _FORMS:
+        named: list[object] = [*request.POST.getlist("audience")]
+        named += request.FILES.getlist("audience")
+    else:
+        named = _audiences_in(_body(request), request.content_type)
+    if "audience" in request.GET or any(each != named[0] for each in named):
+        raise _UnclearAudience
+    if not named:
+        return None
+    if not isinstance(named[0], str):
+        raise _UnclearAudience
+    return named[0]
+
+
+def _body(request: HttpRequest) -> bytes:
+    try:
+        return request.body
+    except (RawPostDataException, UnreadablePostError):
+        # Somebody else has read it, or the client is gone.
+        raise _UnclearAudience from None
+
+
+def _audiences_in(body: bytes, content_type: str | None) -> list[object]:
+    """Return every audience that a body which is not a form's names."""
+    if content_type != "application/json":
+        # It cannot be read, but a client that forgot the content type can be told.
+        return [None] if b"audience" in body else []
+    try:
+        pairs = json.loads(body, object_pairs_hook=_Pairs) if body else _Pairs()
+    except (ValueError, RecursionError):
+        raise _UnclearAudience from None
+    if not isinstance(pairs, _Pairs):
+        raise _UnclearAudience
+    return [value for name, value in pairs if name == "audience"]
+
+
+class _Pairs(list[tuple[str, object]]):
+    """A JSON object with all its members, also those of one name."""

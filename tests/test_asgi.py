@@ -775,13 +775,18 @@ class TestTheUser:
         assert app.scope["ticket"].user_id == user.pk
 
     @kinds
-    @pytest.mark.parametrize("fate", ["inactive", "deleted"])
+    @pytest.mark.parametrize("fate", ["inactive", "renamed", "deleted"])
     def test_who_is_gone_is_refused(
         self, service: TicketService, user: User, shown: str, kind: str, fate: str
     ) -> None:
-        """As with a bad ticket; the ticket is spent."""
+        """As with a bad ticket; the ticket is spent.
+
+        Mutants: user-of-another-project.
+        """
         if fate == "inactive":
             User.objects.update(is_active=False)
+        elif fate == "renamed":
+            User.objects.update(username="the admin of another project")
         else:
             user.delete()
         app = App()

@@ -177,7 +177,7 @@ def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
 @pytest.mark.django_db
 def test_a_user_who_is_gone_is_refused_for_good(service: TicketService) -> None:
     user = User.objects.create_user("ada")
-    claims = {"id": user.pk, "username": "an old name"}
+    claims = {"id": user.pk, "username": "ada"}
     data = {"ticket": service.issue(claims).value}
     answer = result(connect("/users/", data=data))
     assert answer == {"user": str(user.pk), "info": {"username": "ada"}}

@@ -54,14 +54,11 @@ def add_room(request: Any) -> dict[str, Any]:
 
 
 def a_request(user: Any, **attributes: Any) -> Any:
-    async def auser() -> Any:
-        return user
-
-    return SimpleNamespace(user=user, auser=auser, **attributes)
+    return SimpleNamespace(user=user, **attributes)
 
 
-def ticket_of(user_id: Any) -> Ticket:
-    claims = {"id": user_id, "username": "ada"}
+def ticket_of(user_id: Any, username: str = "ada") -> Ticket:
+    claims = {"id": user_id, "username": username}
     return Ticket(value=GOOD, claims=claims, audience="", issued_at=1, expires_at=2)
 
 
@@ -176,6 +173,33 @@ class TestGetUser:
         with pytest.raises(InvalidTicket) as caught:
             find(ticket_of(user.pk))
         assert caught.value.reason == "user"
+
+    @pytest.mark.parametrize("username", ["admin", "Ada", "ada ", "", "None"])
+    def test_refuses_a_user_of_another_project_with_the_same_id(
+        self,
+        find: Callable[[Ticket], Any],
+        caplog: pytest.LogCaptureFixture,
+        username: str,
+    ) -> None:
+        """User 1 of another site on the same Redis is not user 1 of this one.
+
+        Mutants: user-of-another-project.
+        """
+        user = User.objects.create_superuser("ada")
+        with pytest.raises(InvalidTicket) as caught:
+            find(ticket_of(user.pk, username))
+        assert caught.value.reason == "user"
+        (record,) = caplog.records
+        assert "another username" in record.getMessage()
+        assert GOOD not in record.getMessage()
+
+    def test_finds_a_user_without_a_name(
+        self, find: Callable[[Ticket], Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where USERNAME_FIELD may be NULL, the ticket says an empty username."""
+        user = User.objects.create_user("ada")
+        monkeypatch.setattr(User, "get_username", lambda self: None)
+        assert find(ticket_of(user.pk, "")) == user
 
     def test_refuses_what_the_model_refuses(
         self, find: Callable[[Ticket], Any], monkeypatch: pytest.MonkeyPatch

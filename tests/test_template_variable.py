@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import AnonymousUser, User
-from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import render
 from django.template import engines
@@ -71,6 +70,18 @@ class ClassView(TemplateView):
         return [self.kwargs["name"]]
 
 
+async def renders_async(request: Any, name: str) -> HttpResponse:
+    return render(request, name, {"realtime_ticket": LazyTicket.of(request)})
+
+
+def broken_claims(request: Any) -> None:
+    return None
+
+
+def raising_claims(request: Any) -> dict[str, Any]:
+    raise KeyError("tenant")
+
+
 @with_ticket
 def other_answers(request: Any, name: str) -> Any:
     return {
@@ -91,6 +102,7 @@ def looks_twice(request: Any) -> HttpResponse:
 urlpatterns = [
     path("function/<name>", function_view),
     path("async/<name>", async_view),
+    path("renders-async/<name>", renders_async),
     path("class/<name>", ClassView.as_view()),
     path("page/<name>", page),
     path("plain/<name>", plain),
@@ -260,14 +272,49 @@ class TestDecorator:
         assert fetch("/function/thrice.html").text == "None None None"
         assert len(calls) == 1
 
-    def test_hides_no_wrong_setting(self, fetch: Any, settings: Any) -> None:
-        """A misconfigured project, or a bug, is not the same as no ticket."""
-        settings.REALTIME_TICKET_BACKEND = "nothing.Here"
-        with pytest.raises(ImproperlyConfigured):
-            fetch("/function/once.html")
-        settings.REALTIME_TICKET_BACKEND = f"{__name__}.Missing"
-        with pytest.raises(ZeroDivisionError):
-            fetch("/function/once.html")
+    @pytest.mark.parametrize(
+        ("setting", "value", "error"),
+        [
+            ("BACKEND", "nothing.Here", "WrongSetting"),
+            ("BACKEND", f"{__name__}.Missing", "ZeroDivisionError"),
+            ("CLAIMS", f"{__name__}.broken_claims", "InvalidClaims"),
+            ("CLAIMS", f"{__name__}.raising_claims", "KeyError"),
+        ],
+    )
+    @every_way
+    def test_is_none_whatever_is_broken(
+        self,
+        fetch: Any,
+        settings: Any,
+        way: str,
+        setting: str,
+        value: str,
+        error: str,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """A page is not lost to a wrong setting or a bug; the log says which it is.
+
+        Mutants: template-variable-raises.
+        """
+        setattr(settings, f"REALTIME_TICKET_{setting}", value)
+        response = fetch(f"/{way}/none.html")
+        assert response.text == "none"
+        (record,) = [r for r in caplog.records if r.name == "realtime_ticket"]
+        assert "gets no ticket" in record.getMessage()
+        if error != "InvalidClaims":  # which says it all in its message
+            assert record.levelname == "ERROR"
+            assert record.exc_info and record.exc_info[0].__name__ == error
+
+    def test_is_none_where_an_async_view_renders_by_itself(
+        self, client: Client, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """render() in a coroutine may not ask the database who is logged in."""
+        aclient = AsyncClient()
+        aclient.force_login(User.objects.create_user("ada"))
+        response = async_to_sync(aclient.get)("/renders-async/none.html")
+        assert response.text == "none"
+        (record,) = [r for r in caplog.records if r.name == "realtime_ticket"]
+        assert record.exc_info[0].__name__ == "SynchronousOnlyOperation"
 
     @pytest.mark.parametrize("name", ["http", "json", "stream"])
     def test_leaves_other_responses_alone(self, fetch: Any, name: str) -> None:
@@ -381,6 +428,53 @@ class TestContextProcessor:
     def test_yields_to_the_view(self, fetch: Any) -> None:
         """A variable of that name in the view's own context wins."""
         assert fetch("/own").text == "<p>mine</p>"
+
+
+@pytest.mark.usefixtures("everywhere")
+class TestErrorPages:
+    """Templates of error pages extend the same base template as all others."""
+
+    @pytest.fixture(autouse=True)
+    def _pages(self, settings: Any) -> None:
+        templates = copy.deepcopy(settings.TEMPLATES)
+        pages = {f"{status}.html": PAGES["none.html"] for status in (400, 404, 500)}
+        templates[0]["OPTIONS"]["loaders"][0][1].update(pages)
+        settings.TEMPLATES = templates
+        settings.MIDDLEWARE = [
+            "django.middleware.common.CommonMiddleware",
+            *settings.MIDDLEWARE,
+        ]
+
+    def test_of_a_foreign_host_stays_a_400(
+        self, anonymous: Any, settings: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It is rendered before there is a user. Mutants: template-variable-raises."""
+        settings.ROOT_URLCONF = Errors
+        response = fetcher(anonymous)(
+            "/page/once.html", headers={"Host": "evil.example"}
+        )
+        assert (response.status_code, response.text) == (400, "none")
+        records = [r for r in caplog.records if r.name == "realtime_ticket"]
+        assert ["AuthenticationMiddleware" in r.getMessage() for r in records] == [True]
+
+    def test_of_a_missing_page_has_a_ticket(self, client: Client) -> None:
+        """404.html is rendered with the request and its user."""
+        client.force_login(User.objects.create_user("ada"))
+        response = client.get("/nowhere")
+        assert (response.status_code, response.text) == (404, "some")
+        assert not is_cacheable(response)
+
+
+def bad_request(request: Any, exception: Exception) -> HttpResponse:
+    """Django's own has no request in its template; projects write one that has."""
+    return render(request, "400.html", status=400)
+
+
+class Errors:
+    """A URL configuration that handles errors with templates."""
+
+    urlpatterns = urlpatterns
+    handler400 = staticmethod(bad_request)
 
 
 class TestLazyTicket:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.contrib.auth.models import User
 from django.db import connections
 from django.db.backends.base.base import NO_DB_ALIAS
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
 from django.urls import include, path, reverse
+from django.utils.decorators import sync_and_async_middleware
 
 from realtime_ticket import (
     AsyncRealtimeTicketView,
@@ -22,6 +24,7 @@ from realtime_ticket import (
     InvalidTicket,
     RealtimeTicketView,
     StorageError,
+    conf,
     get_service,
 )
 from tests import servers
@@ -52,8 +55,26 @@ REDIS = "realtime_ticket.backends.redis.RedisBackend"
 MEMCACHED = "realtime_ticket.backends.memcached.MemcachedBackend"
 DATABASE = "realtime_ticket.backends.database.DatabaseBackend"
 LOGIN_REQUIRED = "django.contrib.auth.middleware.LoginRequiredMiddleware"
+UNCLEAR = "Send the audience once, as text, in a form or in a JSON object."
 TOKEN = "a" * 32
 """A CSRF token; Django's own is 32 characters too."""
+
+
+@sync_and_async_middleware
+def reads_the_body(get_response: Any) -> Any:
+    """A middleware that reads the stream of the request, as parsers of APIs do."""
+
+    async def aread(request: HttpRequest) -> HttpResponse:
+        request.read()
+        answer: HttpResponse = await get_response(request)
+        return answer
+
+    def read(request: HttpRequest) -> HttpResponse:
+        request.read()
+        answer: HttpResponse = get_response(request)
+        return answer
+
+    return aread if iscoroutinefunction(get_response) else read
 
 
 class Browser:
@@ -146,7 +167,7 @@ class TestGranting:
         assert client.post("/ticket/").json()["status"] == "ok"
 
     def test_takes_any_body(self, browser: Browser) -> None:
-        """A JSON body, as fetch() sends, names no audience."""
+        """A JSON body may name no audience."""
         response = browser.post(data="{}", content_type="application/json")
         assert response.status_code == 200
 
@@ -260,6 +281,106 @@ class TestAudience:
         """400 for an audience that is unknown, malformed, or not the URL's."""
         response = browser.post(place, {"audience": audience})
         assert is_refused(response, 400, "No tickets for this audience.")
+
+    @pytest.mark.parametrize(
+        ("body", "audience"),
+        [
+            ('{"audience": "chat"}', "chat"),
+            ('{"audience": ""}', ""),
+            ('{"audience": "chat", "other": {"audience": "news"}}', "chat"),
+            ('{"audience": "chat", "audience": "chat"}', "chat"),
+            ("{}", ""),
+            ("", ""),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "content_type", ["application/json", "Application/JSON; charset=utf-8"]
+    )
+    def test_is_granted_to_who_posts_json(
+        self, browser: Browser, body: str, audience: str, content_type: str
+    ) -> None:
+        """As axios and most clients of APIs do.
+
+        Mutants: audience-in-json-is-dropped.
+        """
+        response: Any = browser.post(data=body, content_type=content_type)
+        assert response.status_code == 200
+        ticket = get_service().consume(response.json()["message"], audience=audience)
+        assert ticket.audience == audience
+
+    @pytest.mark.parametrize(
+        ("content_type", "body"),
+        [
+            ("application/json", '{"audience": "chat", "audience": "news"}'),
+            ("application/json", '{"audience": 7}'),
+            ("application/json", '{"audience": null}'),
+            ("application/json", '{"audience": ["chat"]}'),
+            ("application/json", '{"audience": {"audience": "chat"}}'),
+            ("application/json", '{"audience": "chat"'),
+            ("application/json", '"chat"'),
+            ("application/json", '["chat"]'),
+            ("application/json", "null"),
+            ("application/json", "[" * 100_000),
+            ("application/json", b"\xff"),
+            ("text/plain", '{"audience": "chat"}'),
+            ("text/plain;charset=UTF-8", "audience=chat"),
+            ("application/vnd.api+json", '{"audience": "chat"}'),
+            ("", "audience=chat"),
+            ("application/x-www-form-urlencoded", "audience=chat&audience=news"),
+            ("application/x-www-form-urlencoded", "audience=chat&audience="),
+        ],
+        ids=lambda value: ascii(value)[:50],
+    )
+    @pytest.mark.parametrize("place", ["", "chat/"])
+    def test_that_would_be_ignored_is_refused(
+        self, browser: Browser, place: str, content_type: str, body: str | bytes
+    ) -> None:
+        """400, and not a ticket that is good nowhere.
+
+        Mutants: audience-in-json-is-dropped, audience-in-text-is-dropped,
+        audience-is-the-last-of-two.
+        """
+        response = browser.post(place, body, content_type=content_type)
+        assert is_refused(response, 400, UNCLEAR)
+
+    @pytest.mark.parametrize("query", ["audience=chat", "audience=", "x=1&audience=x"])
+    @pytest.mark.parametrize("place", ["", "chat/"])
+    def test_in_the_url_is_refused(
+        self, browser: Browser, place: str, query: str
+    ) -> None:
+        """Also if the body names the same. Mutants: audience-in-the-url-is-dropped."""
+        for data in ({}, {"audience": "chat"}):
+            response = browser.post(f"{place}?{query}", data)
+            assert is_refused(response, 400, UNCLEAR)
+
+    def test_as_a_file_is_refused(self, browser: Browser) -> None:
+        """FormData.append("audience", blob) is no text."""
+        response = browser.post(data={"audience": io.BytesIO(b"chat")})
+        assert is_refused(response, 400, UNCLEAR)
+
+    @pytest.mark.parametrize("content_type", ["text/plain", "application/json"])
+    def test_in_a_body_that_somebody_else_has_read_is_refused(
+        self, browser: Browser, settings: Any, content_type: str
+    ) -> None:
+        """A middleware that reads the stream leaves nothing to look at."""
+        settings.MIDDLEWARE = [f"{__name__}.reads_the_body", *settings.MIDDLEWARE]
+        response = browser.post(data='{"audience": "chat"}', content_type=content_type)
+        assert is_refused(response, 400, UNCLEAR)
+
+    def test_is_not_looked_for_in_bodies_of_others(self, browser: Browser) -> None:
+        """A body of an unknown kind that names none is none of our business."""
+        for content_type in ("text/plain", "application/octet-stream", ""):
+            response = browser.post(data="hello", content_type=content_type)
+            assert response.status_code == 200
+
+    def test_in_a_body_that_is_too_large(
+        self, browser: Browser, settings: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Django's own limit holds, with Django's own 400."""
+        settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
+        body = '{"audience": "chat", "x": "' + "y" * 1000 + '"}'
+        response = browser.post(data=body, content_type="application/json")
+        assert response.status_code == 400
 
     @pytest.mark.parametrize("name", ["chat", "news"])
     def test_needs_the_setting(
@@ -382,6 +503,40 @@ class SelfReporting(FailingBackend):
 
     def __init__(self) -> None:
         super().__init__(type("ClusterDown", (StorageError,), {})())
+
+
+class TestAtomicRequests:
+    @pytest.fixture(autouse=True)
+    def _atomic(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for each in connections.settings.values():
+            monkeypatch.setitem(each, "ATOMIC_REQUESTS", True)
+
+    def test_make_no_difference(self, browser: Browser) -> None:
+        """Django refuses async views under ATOMIC_REQUESTS, and with that every POST.
+
+        Mutants: view-is-atomic.
+        """
+        response: Any = browser.post()
+        assert response.status_code == 200
+        assert get_service().consume(response.json()["message"]).username == "ada"
+
+    def test_do_not_keep_expired_tickets(
+        self, client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In a transaction of the request, the database backend would not sweep.
+
+        Mutants: view-is-atomic.
+        """
+        seen: list[bool] = []
+
+        def look(request: Any) -> dict[str, Any]:
+            seen.append(len(connections["default"].savepoint_ids) > 0)
+            return {}
+
+        monkeypatch.setattr(conf, "claims", lambda: look)
+        client.force_login(User.objects.create_user("ada"))
+        client.post("/sync/")
+        assert seen == [False]
 
 
 def rooms(request: Any) -> dict[str, Any]:
