@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from . import revocations
@@ -139,32 +138,16 @@ class Journal:
         """Return the slot's key in the storage."""
         return revocations.journal_key(self.prefix, *slot)
 
-    def read(self, slots: Iterable[Slot]) -> Iterator[tuple[Slot, str | Exception]]:
-        """Yield what stands in these slots, or why it cannot be read."""
-        remaining = iter(slots)
-        while chunk := list(islice(remaining, _READ_KEYS)):
-            texts = self.backend.read_many([self.key(slot) for slot in chunk])
-            for slot, text in zip(chunk, texts, strict=True):
-                if text is not None:
-                    yield slot, text
+    def read(self, slots: Sequence[Slot]) -> list[str | Exception | None]:
+        """Return what stands in these slots, at most 500. See read_many()."""
+        return self.backend.read_many([self.key(slot) for slot in slots])
 
 
 class JournalReader:
-    """Reads a journal again and again, in one thread at a time.
+    """Reads a journal again and again, in one thread at a time."""
 
-    ``wall`` and ``monotonic`` are its clocks, in seconds.
-    """
-
-    def __init__(
-        self,
-        journal: Journal,
-        *,
-        wall: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._wall = wall
-        self._monotonic = monotonic
         self._complete_from = 0
         """The first second in which a hole was not reported yet."""
         self._forget()
@@ -185,7 +168,7 @@ class JournalReader:
 
         Raise one of the storage's errors when nothing could be read.
         """
-        wall, monotonic = self._wall(), self._monotonic()
+        wall, monotonic = time.time(), time.monotonic()
         found, unread = self._look(wall)
         witnesses = dict(self._witnesses)
         new = [text for slot, text in found.items() if witnesses.get(slot) != text]
@@ -221,8 +204,7 @@ class JournalReader:
 
     def _look(self, wall: float) -> tuple[dict[Slot, str], set[Slot]]:
         """Return the texts that are there, and the slots that could not be read."""
-        found: dict[Slot, str] = {}
-        unread: set[Slot] = set()
+        texts: dict[Slot, str | Exception | None] = {}
         slots = [*self._holes, *(slot for slot, _ in self._witnesses)]
         ranges = {
             second: range(count, count + _FIRST_SLOTS)
@@ -231,19 +213,31 @@ class JournalReader:
         }
         while ranges:
             slots += [Slot(second, n) for second, span in ranges.items() for n in span]
-            for slot, text in self._journal.read(slots):
-                if isinstance(text, Exception):
-                    unread.add(slot)
-                else:
-                    found[slot] = text
+            for start in range(0, len(slots), _READ_KEYS):
+                self._read(slots[start : start + _READ_KEYS], texts)
             # Not only up to the first empty slot: its writer may have failed.
             ranges = {
                 second: range(span.stop, span.stop + 2 * len(span))
                 for second, span in ranges.items()
-                if any(Slot(second, n) in found for n in span)
+                if any(isinstance(texts[Slot(second, n)], str) for n in span)
             }
             slots = []
+        found = {slot: text for slot, text in texts.items() if isinstance(text, str)}
+        unread = {slot for slot, text in texts.items() if isinstance(text, Exception)}
         return found, unread
+
+    def _read(
+        self, slots: list[Slot], texts: dict[Slot, str | Exception | None]
+    ) -> None:
+        """Add the texts of some slots. Raise only when nothing was read before."""
+        try:
+            found = self._journal.read(slots)
+        except self._journal.backend.storage_errors as exc:
+            # All of these may be on a server that is down, while others are not.
+            if all(isinstance(text, Exception) for text in texts.values()):
+                raise
+            found = [exc] * len(slots)
+        texts |= zip(slots, found, strict=True)
 
     def _seconds(self, wall: float) -> range:
         """Return the seconds to read: the last ones, and all that were missed."""

@@ -39,6 +39,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 
 from .backends.base import BaseBackend, Item
 from .exceptions import StorageError
+from .live import LiveTickets
 from .service import TicketService
 from .tickets import MAX_DATA, new_value, storage_key
 
@@ -259,7 +260,7 @@ class BackendContract:
             assert store.read_many([dead, alive]) == [None, "alive"]
 
     def test_reading_may_be_large(self) -> None:
-        """500 texts are read in one call, within a second or two."""
+        """500 texts are read in one call, within two seconds."""
         with self._journal() as (store, keys):
             items = [Item(key, key, _LIFETIME) for key in keys]
             assert store.add_many(items) == [True] * len(keys)
@@ -276,6 +277,69 @@ class BackendContract:
                 assert exc.__cause__ is not None
             else:
                 raise AssertionError(f"returned {outcome!r} from a dead storage")
+
+    def test_disconnects_are_heard(self) -> None:
+        """A disconnect ends the connections that it names, and no others."""
+        with self._stage() as (store, live):
+            ended: list[str] = []
+            for name, user_id in [("laptop", 7), ("phone", 7), ("", 7), ("laptop", 8)]:
+                _watch(live, ended, f"{name} of {user_id}", user_id, name)
+            store.disconnect(7, session="laptop")
+            live.poll()
+            assert ended == ["laptop of 7"]
+            store.disconnect(7, session="")
+            live.poll()
+            assert ended[1:] == [" of 7"]
+            store.disconnect(7)
+            live.poll()
+            assert ended[2:] == ["phone of 7"]
+
+    def test_many_users_are_disconnected_at_once(self) -> None:
+        """10,000 users in one call are heard of in one reading, within seconds."""
+        with self._stage() as (store, live):
+            ended: list[str] = []
+            for user_id in (0, 5_000, 9_999, 10_000):
+                _watch(live, ended, str(user_id), user_id, "")
+            started = time.monotonic()
+            store.disconnect(*range(10_000))
+            live.poll()
+            assert sorted(ended) == ["0", "5000", "9999"]
+            assert time.monotonic() - started < 10
+
+    def test_racing_disconnects_are_all_heard(self) -> None:
+        """What 8 threads write to the journal at the same moment is all read."""
+        with self._stage() as (store, live):
+            ended: list[str] = []
+            names = [f"{thread}-{n}" for thread in range(8) for n in range(20)]
+            for name in names:
+                _watch(live, ended, name, 7, name)
+            waiting = iter(range(8))
+
+            def run(gate: Any) -> None:
+                thread = next(waiting)
+                gate.wait(_PATIENCE)
+                for n in range(20):
+                    store.disconnect(7, session=f"{thread}-{n}")
+
+            _in_threads(8, run)
+            live.poll()
+            assert sorted(ended) == sorted(names), "a disconnect is lost"
+
+    @contextmanager
+    def _stage(self) -> Iterator[tuple[Store, LiveTickets]]:
+        """Give a store that disconnects, and live tickets on another instance."""
+        prefix = f"rt_{os.urandom(8).hex()}"
+        with self._store() as store:
+            if not store.backend.supports_read_many():
+                raise unittest.SkipTest("the backend has no read_many()")
+            store.service = TicketService(store.backend, prefix=prefix)
+            other = store.backend
+            if self.shared_between_processes:
+                other = self.make_backend()
+            live = LiveTickets(TicketService(other, prefix=prefix), thread=False)
+            live.poll()
+            yield store, live
+            live.service.close()
 
     @contextmanager
     def _journal(
@@ -423,6 +487,9 @@ class Store:
     def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
         return self.service._call(self.backend.read_many, keys)
 
+    def disconnect(self, *user_ids: int, session: str | None = None) -> None:
+        self.service.disconnect(*user_ids, session=session)
+
 
 class AsyncStore(Store):
     """A backend as coroutines use it: batched, in a thread."""
@@ -438,6 +505,9 @@ class AsyncStore(Store):
 
     def pop_many(self, keys: Sequence[str]) -> list[str | None]:
         return self._submit(keys)
+
+    def disconnect(self, *user_ids: int, session: str | None = None) -> None:
+        async_to_sync(self.service.adisconnect)(*user_ids, session=session)
 
     def _submit(self, calls: Sequence[Item | str]) -> list[Any]:
         # Not asyncio.run(): its thread-sensitive thread is not the test's own, which
@@ -574,6 +644,16 @@ def _add_and_pop(store: Store, gate: Any) -> None:
         assert store.add_many([Item(k, k, _LIFETIME) for k in keys]) == [True] * 3
         assert store.pop(keys[0]) == keys[0]
         assert store.pop_many(keys) == [None, *keys[1:]]
+
+
+def _watch(
+    live: LiveTickets, ended: list[str], name: str, user_id: int, session: str
+) -> None:
+    """Open a connection, which adds its name to the list when it must end."""
+    claims = {"id": user_id, "username": "ada"}
+    live.watch(
+        live.service.issue(claims, session=session), lambda _: ended.append(name)
+    )
 
 
 def _assert_one_winner_each(

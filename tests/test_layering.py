@@ -46,7 +46,8 @@ THIRD_PARTIES = {
 }
 """The modules that may import a package other than Django."""
 
-WITHOUT_DJANGO = ["", "exceptions", "tickets", "handshake", "batching", "service",
+WITHOUT_DJANGO = ["", "exceptions", "tickets", "handshake", "revocations", "batching",
+                  "journal", "listener", "live", "outbox", "service", "watches",
                   "testing", "backends", "backends.base", "backends.redis",
                   "backends.redis_sentinel", "backends.redis_cluster",
                   "backends.memcached", "backends.locmem", "integrations",
@@ -149,7 +150,8 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 def test_the_scan_sees_imports() -> None:
     """The helpers of this module find what is known to be there."""
     assert own_imports("service") == {
-        "tickets", "backends.base", "batching", "exceptions",
+        "tickets", "backends.base", "batching", "exceptions", "journal", "listener",
+        "outbox", "revocations",
     }  # fmt: skip
     assert "backends.base" in own_imports("backends.redis")
     assert foreign_imports("backends.redis") == {"redis"}
@@ -279,7 +281,7 @@ def test_a_process_without_django_can_consume() -> None:
 
 def test_the_core_is_all_there() -> None:
     """L0 and what runs without Django are found, so the tests above are not idle."""
-    assert {"exceptions", "tickets", "handshake"} == {
+    assert {"exceptions", "tickets", "handshake", "revocations"} == {
         module for module in MODULES if level_of(module) == 0
     }
     assert set(WITHOUT_DJANGO) <= MODULES.keys()

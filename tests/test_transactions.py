@@ -10,6 +10,8 @@ from django.core.management import call_command
 from django.db import transaction
 
 from realtime_ticket import InvalidTicket, OpenTransaction, TicketService, get_service
+from realtime_ticket.live import LiveTickets, Revoked
+from tests.helpers import WAIT
 
 CLAIMS = {"id": 1, "username": "alice"}
 STORES = {
@@ -72,3 +74,43 @@ def test_issuing_in_a_transaction_takes_effect_with_it(service: TicketService) -
     assert service.consume(kept.value) == kept
     with pytest.raises(InvalidTicket):
         service.consume(lost.value)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_disconnecting_in_a_transaction_is_refused_or_done_beside_it(
+    service: TicketService,
+) -> None:
+    """Nobody could read the disconnect before the commit, and a rollback undoes it.
+
+    Mutants: database-disconnects-in-a-transaction, cache-disconnects-in-a-transaction.
+    """
+    live = LiveTickets(service, thread=False)
+    live.poll()
+    ended: list[Revoked] = []
+    live.watch(service.issue(CLAIMS), ended.append)
+
+    with transaction.atomic():
+        with pytest.raises(OpenTransaction, match="rollback"):
+            service.disconnect(1)
+        live.poll()
+        assert ended == []
+    service.disconnect(1, background=True)
+    assert service.outbox.join(WAIT)
+
+    live.poll()
+    assert [revoked.cause for revoked in ended] == ["user"]
+
+
+@pytest.mark.django_db
+def test_in_a_test_case_disconnects_are_heard(service: TicketService) -> None:
+    """Tests of users need no real commits.
+
+    Mutants: database-minds-the-transaction-of-a-test.
+    """
+    live = LiveTickets(service, thread=False)
+    live.poll()
+    ended: list[Revoked] = []
+    live.watch(service.issue(CLAIMS), ended.append)
+    service.disconnect(1)
+    live.poll()
+    assert len(ended) == 1

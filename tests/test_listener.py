@@ -1,0 +1,309 @@
+"""The thread that reads the journal: it begins by itself, and nothing ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from realtime_ticket import InvalidTicket, StorageError, TicketService
+from realtime_ticket.backends.locmem import LocMemBackend
+from realtime_ticket.live import LiveTickets, Revoked
+from realtime_ticket.tickets import Ticket
+from tests.helpers import WAIT, within
+from tests.journals import ticket
+
+
+class Backend(LocMemBackend):
+    """Fails while ``error`` is set, and says in which threads it was used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error: BaseException | None = None
+        self.closed_in: list[threading.Thread] = []
+
+    def read_many(self, keys: list[str]) -> list[str | Exception | None]:
+        if self.error is not None:
+            raise self.error
+        return super().read_many(keys)
+
+    def close(self) -> None:
+        self.closed_in.append(threading.current_thread())
+
+
+@pytest.fixture
+def backend() -> Backend:
+    return Backend()
+
+
+@pytest.fixture
+def live(backend: Backend) -> Iterator[LiveTickets]:
+    live = LiveTickets(TicketService(backend))
+    yield live
+    live.close()
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("realtime_ticket.listener.POLL", 0.01)
+
+
+def new_ticket(user_id: int = 7) -> Ticket:
+    return ticket(user_id, issued_at=time.time())
+
+
+class Connection:
+    """A connection that ends when it is told."""
+
+    def __init__(self, live: LiveTickets, user_id: int = 7) -> None:
+        self._ended = threading.Event()
+        self.revoked: list[Revoked] = []
+        self.watch = live.watch(new_ticket(user_id), self.end)
+
+    def end(self, revoked: Revoked) -> None:
+        self.revoked.append(revoked)
+        self._ended.set()
+
+    def ends(self) -> bool:
+        return self._ended.wait(WAIT)
+
+
+def listeners() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name == "realtime-ticket-listener"]
+
+
+def test_the_thread_begins_with_the_first_connection_and_ends_with_close(
+    live: LiveTickets, backend: Backend
+) -> None:
+    assert (listeners(), live.last_read) == ([], None)
+    Connection(live)
+    (thread,) = listeners()
+    assert thread.daemon
+    assert live.last_read is not None
+    assert time.monotonic() - live.last_read < WAIT
+    live.close()
+    live.close()
+    assert listeners() == []
+    assert backend.closed_in == [thread]
+
+
+def test_all_live_tickets_of_a_service_share_one_thread(live: LiveTickets) -> None:
+    others = [LiveTickets(live.service, max_age=60) for _ in range(3)]
+    connections = [Connection(each) for each in [live, *others]]
+    assert len(listeners()) == 1
+    live.service.disconnect(7)
+    assert all(connection.ends() for connection in connections)
+
+
+def test_a_connection_that_was_open_when_the_thread_ended_is_ended_by_the_next(
+    live: LiveTickets,
+) -> None:
+    first = Connection(live)
+    live.close()
+    Connection(live, 8)
+    live.service.disconnect(7)
+    assert first.ends()
+
+
+def test_a_service_that_is_closed_ends_the_thread(live: LiveTickets) -> None:
+    Connection(live)
+    live.service.close()
+    assert listeners() == []
+
+
+def test_a_callback_may_close_the_listener(live: LiveTickets) -> None:
+    live.watch(new_ticket(), lambda revoked: live.close())
+    thread = listeners()[0]
+    live.service.disconnect(7)
+    thread.join(WAIT)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt, SystemExit])
+def test_a_callback_that_raises_costs_nobody_a_disconnect(
+    live: LiveTickets, error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever it raises is logged.
+
+    Mutants: listener-dies-of-callbacks.
+    """
+
+    def fail(revoked: Revoked) -> None:
+        raise error
+
+    for _ in range(3):
+        live.watch(new_ticket(), fail)
+    connections = [Connection(live) for _ in range(3)]
+    live.service.disconnect(7)
+    assert all(connection.ends() for connection in connections)
+    another = Connection(live, 8)
+    live.service.disconnect(8)
+    assert another.ends()
+    assert caplog.text.count("The callback of a revoked connection failed.") == 3
+
+
+@pytest.mark.parametrize("error", [OSError, RuntimeError, SystemExit, MemoryError])
+def test_no_error_ends_the_thread(
+    live: LiveTickets,
+    backend: Backend,
+    error: type[BaseException],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It says once that it cannot read, and once that it can again.
+
+    Mutants: listener-dies-of-errors.
+    """
+    connection = Connection(live)
+    with caplog.at_level(logging.WARNING, "realtime_ticket"):
+        backend.error = error()
+        time.sleep(0.1)  # several readings
+        live.service.disconnect(7)
+        backend.error = None
+        assert connection.ends()
+        live.close()
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [
+        f"The journal of disconnects cannot be read ({error.__name__}). Connections "
+        "stay open, and new ones are refused in 5 seconds.",
+        "The journal of disconnects can be read again.",
+    ]
+
+
+def test_a_storage_that_is_down_from_the_start_admits_nobody_and_says_so_at_once(
+    live: LiveTickets, backend: Backend
+) -> None:
+    backend.error = OSError()
+    with within(2), pytest.raises(StorageError, match="cannot be read"):
+        Connection(live)
+    with within(2), pytest.raises(StorageError, match="cannot be read"):
+        asyncio.run(live.awatch(new_ticket(), print))  # type: ignore[arg-type]
+    backend.error = None
+    deadline = time.monotonic() + WAIT
+    while live.last_read is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    Connection(live)
+
+
+def test_a_process_without_threads_admits_nobody(
+    live: LiveTickets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(StorageError, match="No thread can read the journal"):
+            Connection(live)
+    Connection(live)
+
+
+def test_a_thread_that_hangs_admits_nobody(
+    live: LiveTickets, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("realtime_ticket.listener.MAX_SILENCE", 0.1)
+    Connection(live)
+    hanging = threading.Event()
+    monkeypatch.setattr(backend, "read_many", lambda keys: hanging.wait(WAIT) and [])
+    time.sleep(0.2)
+    with pytest.raises(StorageError, match="cannot be read"):
+        Connection(live)
+    hanging.set()
+
+
+def test_an_event_loop_hears_in_itself(live: LiveTickets) -> None:
+    async def connection() -> threading.Thread:
+        ended = asyncio.get_running_loop().create_future()
+        watch = await live.awatch(
+            new_ticket(), lambda _: ended.set_result(threading.current_thread())
+        )
+        with watch:
+            await live.service.adisconnect(7)
+            return await asyncio.wait_for(ended, WAIT)
+
+    assert asyncio.run(connection()) is threading.main_thread()
+
+
+def test_a_block_ends_by_itself(live: LiveTickets) -> None:
+    async def connection() -> None:
+        async with live.hold(new_ticket()):
+            await live.service.adisconnect(7)
+            await asyncio.sleep(WAIT)
+
+    with pytest.raises(Revoked):
+        asyncio.run(connection())
+
+
+def test_a_forked_child_has_a_thread_and_connections_of_its_own(
+    live: LiveTickets,
+) -> None:
+    """Its parent keeps the others.
+
+    Mutants: listener-is-shared-with-a-fork.
+    """
+    inherited = Connection(live)
+    child = os.fork()
+    if not child:  # pragma: no cover (in the child)
+        try:
+            own = Connection(live)
+            live.service.disconnect(7)
+            fine = own.ends() and len(listeners()) == 1 and not inherited.revoked
+            os._exit(0 if fine else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    # LocMemBackend is not shared: the parent's connection stays.
+    assert not inherited.revoked
+
+
+def test_a_fork_while_a_lock_is_held_hangs_nobody(live: LiveTickets) -> None:
+    Connection(live)
+    state = live.service.listener._state
+    with state.lock, state.reading:
+        child = os.fork()
+        if not child:  # pragma: no cover (in the child)
+            try:
+                Connection(live)
+                os._exit(0)
+            finally:
+                os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_ticket_that_is_refused_is_not_watched(live: LiveTickets) -> None:
+    shown = new_ticket()
+    live.service.disconnect(7)
+    with pytest.raises(InvalidTicket):
+        live.watch(shown, print)
+    assert len(live.service.listener._state.watches) == 0
+
+
+def test_no_disconnect_is_lost_between_admitting_and_watching(
+    live: LiveTickets,
+) -> None:
+    """Connections open while their users are disconnected: each ends or is refused.
+
+    Mutants: listener-admits-before-it-watches.
+    """
+    connections: list[Connection] = []
+    refused = []
+
+    def open_many() -> None:
+        for number in range(300):
+            try:
+                connections.append(Connection(live, number))
+            except InvalidTicket:
+                refused.append(number)
+
+    opening = threading.Thread(target=open_many)
+    opening.start()
+    while opening.is_alive():
+        live.service.disconnect(*range(300))
+    opening.join()
+    live.service.disconnect(*range(300))
+    assert all(connection.ends() for connection in connections)
+    assert len(connections) + len(refused) == 300

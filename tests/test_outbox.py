@@ -1,0 +1,188 @@
+"""Disconnects that the storage did not take at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+
+import pytest
+
+from realtime_ticket import OpenTransaction, StorageError, TicketService
+from realtime_ticket.live import LiveTickets
+from tests.helpers import WAIT
+from tests.journals import Clocks, Store, entry
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store(Clocks())
+
+
+@pytest.fixture
+def service(store: Store, monkeypatch: pytest.MonkeyPatch) -> TicketService:
+    monkeypatch.setattr("realtime_ticket.outbox._PAUSE", 0.01)
+    return TicketService(store)
+
+
+def users(service: TicketService) -> list[str]:
+    """Return the users in the journal, in the order of their slots."""
+    live = LiveTickets(service, thread=False)
+    heard: list[str] = []
+    live.poll()
+    for disconnects in live.service.listener._state.watches._disconnects.items():
+        heard.append(disconnects[0])
+    return heard
+
+
+def test_a_disconnect_is_written_when_the_storage_is_back(
+    service: TicketService, store: Store
+) -> None:
+    """In the order in which they came.
+
+    Mutants: disconnect-is-lost-when-the-storage-is-down, outbox-gives-up-at-once.
+    """
+    store.is_down = lambda key: True
+    for user_id in range(30):
+        with pytest.raises(StorageError):
+            service.disconnect(user_id)
+    assert not service.outbox.join(0.05)
+    store.is_down = lambda key: False
+    assert service.outbox.join(WAIT)
+    assert users(service) == [str(user_id) for user_id in range(30)]
+
+
+def test_a_call_that_failed_halfway_is_finished(
+    service: TicketService, store: Store
+) -> None:
+    store.is_down = lambda key: len(store.texts) >= 2
+    with pytest.raises(StorageError):
+        service.disconnect(*range(2000))
+    assert len(store.texts) == 2
+    store.is_down = lambda key: False
+    assert service.outbox.join(WAIT)
+    assert sorted(map(int, users(service))) == list(range(2000))
+
+
+def test_the_thread_closes_its_connections_and_ends(
+    service: TicketService, store: Store
+) -> None:
+    service.disconnect(7, background=True)
+    assert service.outbox.join(WAIT)
+    deadline = time.monotonic() + WAIT
+    while store.closed == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert store.closed == 1
+    service.disconnect(8, background=True)
+    assert service.outbox.join(WAIT)
+    assert users(service) == ["7", "8"]
+
+
+def test_a_disconnect_in_a_transaction_is_refused_or_written_by_the_thread(
+    service: TicketService, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = threading.current_thread()
+
+    def add_durably(key: str, data: str, expire: int) -> bool:
+        if threading.current_thread() is here:
+            raise OpenTransaction("Leave it.")
+        return store.add(key, data, expire)
+
+    monkeypatch.setattr(store, "add_durably", add_durably)
+    with pytest.raises(OpenTransaction):
+        service.disconnect(7)
+    assert service.outbox.join(0)
+    service.disconnect(8, background=True)
+    assert service.outbox.join(WAIT)
+    assert users(service) == ["8"]
+
+
+def test_a_storage_that_stays_down_is_given_up_and_logged(
+    service: TicketService,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("realtime_ticket.outbox.KEEP", 0.05)
+    store.is_down = lambda key: True
+    with pytest.raises(StorageError):
+        service.disconnect(7)
+    deadline = time.monotonic() + WAIT
+    while not service.outbox.join(0) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert caplog.messages[0].startswith("A disconnect is lost: the storage failed")
+
+
+def test_what_waits_is_bounded(
+    service: TicketService,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("realtime_ticket.outbox.MAX_KEPT", 10)
+    store.is_down = lambda key: True
+    for user_id in range(12):
+        with pytest.raises(StorageError):
+            service.disconnect(user_id)
+    assert (
+        caplog.messages == ["A disconnect is lost: too many wait for the storage."] * 2
+    )
+    store.is_down = lambda key: False
+    assert service.outbox.join(WAIT)
+    assert users(service) == [str(user_id) for user_id in range(2, 12)]
+
+
+def test_a_forked_child_does_not_write_what_its_parent_keeps(
+    service: TicketService, store: Store
+) -> None:
+    """It has a thread and entries of its own.
+
+    Mutants: outbox-is-shared-with-a-fork.
+    """
+    store.is_down = lambda key: True
+    with pytest.raises(StorageError):
+        service.disconnect(7)
+    child = os.fork()
+    if not child:  # pragma: no cover (in the child)
+        try:
+            store.is_down = lambda key: False
+            service.disconnect(8, background=True)
+            fine = service.outbox.join(WAIT) and users(service) == ["8"]
+            os._exit(0 if fine else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    store.is_down = lambda key: False
+    assert service.outbox.join(WAIT)
+
+
+def test_a_disconnect_that_is_written_twice_is_heard_once(
+    service: TicketService, store: Store
+) -> None:
+    service.disconnect(7)
+    ((text, _),) = store.texts.values()
+    service.outbox.put([text])
+    assert service.outbox.join(WAIT)
+    assert len(store.texts) == 2
+    live = LiveTickets(service, thread=False)
+    live.poll()
+    assert len(service.listener._state.watches._disconnects["7"]) == 1
+
+
+def test_an_entry_that_is_pushed_out_while_it_is_written_pushes_out_no_other(
+    service: TicketService, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("realtime_ticket.outbox.MAX_KEPT", 1)
+    another = [entry("8")]
+
+    def push_out(key: str) -> bool:
+        while another:
+            service.outbox.put([another.pop()])
+        return False
+
+    store.is_down = push_out
+    service.disconnect(7, background=True)
+    assert service.outbox.join(WAIT)
+    assert users(service) == ["7", "8"]
