@@ -16,6 +16,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, get_args
 
+from .backends.base import require_read_many
 from .exceptions import Revoked
 from .listener import MAX_SILENCE
 from .tickets import Ticket
@@ -62,8 +63,7 @@ class LiveTickets:
             raise ValueError(f"max_age is a number of seconds > 0, not {max_age!r}.")
         if in_doubt not in get_args(InDoubt):
             raise ValueError(f"in_doubt is 'close' or 'keep', not {in_doubt!r}.")
-        if not service.backend.supports_read_many():
-            service.backend.read_many([])  # raises, and says why
+        require_read_many(service.backend)
         self.service = service
         self.max_age = max_age
         self.in_doubt: InDoubt = in_doubt

@@ -92,7 +92,8 @@ class TestACleanProject:
         configure(EXPIRE=120, PREFIX="x", HASH_KEYS=True, AUDIENCES=["a"], REDIS={},
                   MEMCACHED={}, CACHE="default", DATABASE="default", OPTIONS={},
                   CLAIMS="tests.test_conf.add_claims",
-                  SERVICE_KEYS=["a" * 32])  # fmt: skip
+                  SERVICE_KEYS=["a" * 32], DISCONNECT=False,
+                  JOURNAL_EXPIRE=3600)  # fmt: skip
         assert check_ids() == []
 
     def test_is_part_of_check_deploy_and_of_tags(self) -> None:
@@ -118,8 +119,17 @@ class TestSettings:
             ({"BACKEND": DATABASE, "DATABASE": "nothing"}, ["E010"]),
             ({"SERVICE_KEYS": "a" * 32}, ["E013"]),
             ({"SERVICE_KEYS": ["too-short"]}, ["E013"]),
+            ({"DISCONNECT": 1}, ["E016"]),
+            ({"DISCONNECT": "False"}, ["E016"]),
+            ({"JOURNAL_EXPIRE": 59}, ["E017"]),
+            ({"JOURNAL_EXPIRE": 3601}, ["E017"]),
+            ({"JOURNAL_EXPIRE": "120"}, ["E017"]),
+            ({"JOURNAL_EXPIRE": True}, ["E017"]),
             ({"BACKEND": LOCMEM}, ["W001"]),
-            ({"EXPIRE": 121}, ["W002"]),
+            ({"EXPIRE": 121, "JOURNAL_EXPIRE": 121}, ["W002"]),
+            ({"EXPIRE": 121}, ["W002", "W022"]),
+            ({"EXPIRE": 120, "JOURNAL_EXPIRE": 119}, ["W022"]),
+            ({"EXPIRE": 121, "JOURNAL_EXPIRE": 0}, ["E017", "W002", "W022"]),
             ({"EXPIRY": 10}, ["W011"]),
             ({"REDIS_URL": "redis://x", "TTL": 1}, ["W011", "W011"]),
             ({"EXPIRE": 0, "PREFIX": "", "CLAIMS": 7}, ["E003", "E006", "E008"]),
