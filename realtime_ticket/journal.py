@@ -178,9 +178,8 @@ class Journal:
         seconds = range(first, now + OVERLAP + 1)
         found, unread = self.look({each: range(_FIRST_SLOTS) for each in seconds})
         entries = (revocations.decode(found[slot]) for slot in sorted(found))
-        return list(
-            {entry.id: entry for entry in entries if entry}.values()
-        ), not unread
+        by_id = {entry.id: entry for entry in entries if entry}
+        return list(by_id.values()), not unread
 
     def _read(
         self, slots: list[Slot], texts: dict[Slot, str | Exception | None]

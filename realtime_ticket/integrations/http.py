@@ -99,12 +99,7 @@ class ServiceView(View):
         service = self.get_service()
         ticket = service.consume(value, audience=audience)
         if service.backend.supports_read_many():
-            user = user_key(ticket.user_id)
-            for disconnect in self.read_journal(ticket.issued_at - OVERLAP)[0]:
-                if user in disconnect.users and disconnect.refuses(
-                    ticket.session, ticket.issued_at, tolerance=TOLERANCE
-                ):
-                    raise InvalidTicket("revoked")
+            self._refuse_ended(ticket)
         return ticket
 
     def read_journal(self, since: int) -> tuple[list[Disconnect], bool]:
@@ -114,6 +109,17 @@ class ServiceView(View):
             return service.journal.since(since)
         except service.backend.storage_errors as exc:
             raise StorageError("The journal of disconnects cannot be read.") from exc
+
+    def _refuse_ended(self, ticket: Ticket) -> None:
+        """Raise InvalidTicket if a disconnect refuses the ticket."""
+        user = user_key(ticket.user_id)
+        disconnects, _ = self.read_journal(ticket.issued_at - OVERLAP)
+        if any(
+            user in each.users
+            and each.refuses(ticket.session, ticket.issued_at, tolerance=TOLERANCE)
+            for each in disconnects
+        ):
+            raise InvalidTicket("revoked")
 
     def read_json(self) -> dict[str, Any]:
         """Return the JSON object in the request's body. Raise BadRequest."""
