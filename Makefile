@@ -1,6 +1,8 @@
 # make demo                  see it work: Django, a realtime server, and a chat page
 # make demo SERVER=tornado   the same with one of the servers in examples/
+# make quick                 run the tests that need no server, within a minute
 # make test                  run the tests, with every server that is installed
+# make test ARGS="tests/test_views.py -k csrf"    run some of them, in one process
 # make bench                 measure everything anew, and write it into the docs
 # make bench-quick           rough figures within a minute
 # make faults                break these servers in every way, and see what comes of it
@@ -11,22 +13,31 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
+WORKERS ?= 4
 SERVER ?=
 SINCE ?=
 
+# Most tests wait, so more of them run side by side than there are processors.
+PYTEST = $(BIN)/python -m pytest -rs
+CROWD = $(PYTEST) -q -n $(WORKERS) --dist worksteal
+
 # Where every server is required, so is MariaDB's driver, which is compiled, and every
-# line of the package.
+# line of the package. The contract, whose races would take twice the time, is not
+# measured: the tests of each backend run all its lines.
 ifeq ($(REALTIME_TICKET_REQUIRE_SERVERS),1)
 GROUPS = test mysql bench
-PYTEST = $(BIN)/coverage run -m pytest
+MEASURED = rm -f .coverage*; COVERAGE_PROCESS_START=pyproject.toml
 REPORT = $(BIN)/coverage combine -q && $(BIN)/coverage report
 else
 GROUPS = test
-PYTEST = $(BIN)/python -m pytest -rs
+MEASURED =
 REPORT = true
 endif
 
-.PHONY: demo demo-once test faults mutants bench bench-quick lint docs clean
+# Hundreds of processes import the package and the tests. One of them compiles these.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo demo-once quick test faults mutants bench bench-quick lint docs clean
 
 demo: $(VENV)/.demo
 	@$(if $(SERVER),$(BIN)/python -m examples.install $(SERVER))
@@ -37,8 +48,16 @@ demo-once: $(VENV)/.demo
 	@$(BIN)/python -m examples.demo --once $(if $(SERVER),--server $(SERVER))
 
 test: $(VENV)/.test $(VENV)/.servers $(VENV)/.node
-	$(PYTEST) --ignore tests/faults $(ARGS)
+ifeq ($(ARGS),)
+	$(MEASURED) $(CROWD) --ignore tests/faults --ignore tests/test_contract.py
 	$(REPORT)
+	$(CROWD) tests/test_contract.py
+else
+	$(PYTEST) $(ARGS)
+endif
+
+quick: $(VENV)/.test
+	REALTIME_TICKET_RUN=quick $(CROWD) $(ARGS)
 
 faults: $(VENV)/.test $(VENV)/.servers
 	$(BIN)/python -m pytest -rs tests/faults $(ARGS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from typing import Self
 
 LIMIT = 60
 """Seconds in which an answer has to come."""
@@ -30,7 +31,7 @@ class Connection(asyncio.Protocol):
         self._received = b""
 
     @classmethod
-    async def open(cls, port: int, source: str = "127.0.0.1") -> Connection:
+    async def open(cls, port: int, source: str = "127.0.0.1") -> Self:
         """Connect from one of the addresses 127.0.0.1 to 127.255.255.254."""
         client = socket.socket()
         # So that the kernel chooses a port that is free for this pair of addresses.

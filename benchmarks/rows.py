@@ -14,4 +14,6 @@ ROWS: Final = {
     7: "storm",
     8: "growth",
     9: "imports",
+    10: "journal",
+    11: "revoked",
 }

@@ -33,6 +33,11 @@ for (const ticket of vectors.tickets) {
   assert.equal(await reader.consume(client, value, options), null, name);
   checked += 1;
 }
+for (const { name, audience, data, id, username } of vectors.accepted) {
+  const ticket = reader.open(data, { audience });
+  assert.deepEqual([ticket?.id, ticket?.username], [id, username], name);
+  checked += 1;
+}
 for (const value of vectors.malformed) {
   assert.equal(reader.storageKey(value), null, JSON.stringify(value));
   checked += 1;

@@ -43,6 +43,11 @@ for my $ticket (@{ $vectors->{tickets} }) {
     same(Ticket::consume($redis, $value, %options), undef, $name);
     $checked++;
 }
+for my $ticket (@{ $vectors->{accepted} }) {
+    my $found = Ticket::open_data($ticket->{data}, audience => $ticket->{audience});
+    same($found->{$_}, $ticket->{$_}, $ticket->{name}) for qw(id username);
+    $checked++;
+}
 for my $value (@{ $vectors->{malformed} }) {
     same(Ticket::storage_key($value), undef, $json->encode([$value]));
     $checked++;

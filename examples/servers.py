@@ -35,9 +35,15 @@ class Server(NamedTuple):
         return EXAMPLES / self.folder
 
 
+def proxy(name: str) -> Server:
+    """Return a reverse proxy that asks Django, with a chat behind it."""
+    return Server("proxies", (sys.executable, "server.py", name))
+
+
 SERVERS = {
     "aiohttp": Server("aiohttp"),
     "autobahn": Server("autobahn"),
+    "caddy": proxy("caddy"),
     "channels-daphne": Server(
         "channels", shell("-m daphne -b 127.0.0.1 -p $PORT server:application")
     ),
@@ -51,8 +57,9 @@ SERVERS = {
     "fastapi": Server("fastapi"),
     "gevent": Server("gevent"),
     "gevent-gunicorn": Server("gevent", shell("-m gunicorn server:app")),
+    "haproxy": proxy("haproxy"),
     "litestar": Server("litestar"),
-    "nginx": Server("nginx"),
+    "nginx": proxy("nginx"),
     "node-ws-ioredis": Server("node-ws", ("node", "server-ioredis.mjs")),
     "node-ws-redis": Server("node-ws", ("node", "server-redis.mjs")),
     "sanic": Server("sanic"),

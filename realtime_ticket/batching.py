@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 from weakref import WeakKeyDictionary
@@ -48,7 +49,7 @@ class GroupCommit(Generic[Call, Outcome]):
     ``commit`` is synchronous. It takes a list of calls and returns a list of as many
     outcomes; an exception among them is raised for its caller, and one that ``commit``
     raises, for all. It runs in asgiref's thread-sensitive thread or in a thread of its
-    own.
+    own, without the context variables of any caller: a batch is made for many.
     """
 
     def __init__(
@@ -85,19 +86,12 @@ class GroupCommit(Generic[Call, Outcome]):
         the batch runs in his thread, and nobody else's. A realtime server mostly has
         neither, and all share a lane.
         """
-        loop, local = asyncio.get_running_loop(), self._local
+        loop, local = _running_loop(), self._local
         if local.loop is not loop:
             local.loop = loop
             local.shared = _Lane(loop, self._start)
             local.by_owner = WeakKeyDictionary()
-        owner: Any = None
-        if self._thread_sensitive:  # in the order in which asgiref looks for a thread
-            owner = (
-                getattr(AsyncToSync.executors, "current", None)
-                or SyncToAsync.thread_sensitive_context.get(None)
-                # and where it refuses a task one, for fear of a deadlock: that task
-                or (SyncToAsync.deadlock_context.get(False) and asyncio.current_task())
-            )
+        owner = thread_owner() if self._thread_sensitive else None
         if not owner:
             return local.shared
         return local.by_owner.setdefault(owner, _Lane(loop, self._start))
@@ -115,6 +109,17 @@ class GroupCommit(Generic[Call, Outcome]):
             self._executor, self._executor_pid = executor, os.getpid()
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(executor, work)
+
+
+def thread_owner() -> Any:
+    """Return who has the thread of sync_to_async() to themselves here, or a false value
+    where it is one for all."""
+    return (  # in the order in which asgiref looks for a thread
+        getattr(AsyncToSync.executors, "current", None)
+        or SyncToAsync.thread_sensitive_context.get(None)
+        # and where it refuses a task one, for fear of a deadlock: that task
+        or (SyncToAsync.deadlock_context.get(False) and asyncio.current_task())
+    )
 
 
 class _Local(threading.local, Generic[Call, Outcome]):
@@ -139,7 +144,9 @@ class _Batch(Generic[Call, Outcome]):
         """Make the calls, in the thread for it."""
         started = time.monotonic()
         try:
-            return commit(self.calls)
+            # sync_to_async() copies the context of the first caller. A tenant that one
+            # caller has set in it must not be read on behalf of another.
+            return Context().run(commit, self.calls)
         finally:
             self.seconds = time.monotonic() - started
 
@@ -237,6 +244,16 @@ class _Lane(Generic[Call, Outcome]):
         for waiter in [*batch.waiters, *(waiter for _, waiter, _ in self._waiting)]:
             _fail(waiter)
         self._waiting.clear()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "Coroutines of a ticket service need asyncio. With trio, call the twin "
+            "without the 'a' in a thread: trio.to_thread.run_sync(service.consume, ...)"
+        ) from None
 
 
 def _settle(waiter: asyncio.Future[Any], outcome: Any) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 
-from . import conf
-from .backends.base import BaseBackend
+from . import conf, doctor
+from .service import TicketService
 
 _LONG_EXPIRE = 120
 _MIDDLEWARE = "realtime_ticket.middleware.RealtimeTicketMiddleware"
@@ -68,42 +68,45 @@ def check_template_variable(**kwargs: Any) -> list[checks.CheckMessage]:
 @checks.register(checks.Tags.security)
 def check_backend(**kwargs: Any) -> list[checks.CheckMessage]:
     """Report what the storage backend says of itself, without asking the storage."""
-    return _findings(())
+    try:
+        backend = conf.backend()
+    except conf.WrongSetting:
+        return []  # check_settings() has reported it
+    return [*backend.check(), *doctor.check_reading(backend)]
 
 
 @checks.register(checks.Tags.database)
 def check_storage(
     databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[checks.CheckMessage]:
-    """Report what only a query can tell.
+    """Report what only a question to the storage can tell.
 
     It runs with ``manage.py check --database ALIAS``, as with ``migrate``.
     """
-    known = _findings(())
-    return [found for found in _findings(databases or ()) if found not in known]
-
-
-def _findings(databases: Sequence[str]) -> list[checks.CheckMessage]:
+    if not databases:
+        return []
     try:
-        backend = conf.backend()
+        service = conf.new_service(doctor.ExaminedService)
     except conf.WrongSetting:
         return []  # check_settings() has reported it
-    return [*backend.check(databases), *check_reading(backend)]
+    backend = service.backend
+    known = backend.check()
+    with suppress(*backend.storage_errors):  # the question below finds out why
+        if found := [each for each in backend.check(databases) if each not in known]:
+            return found
+    if backend.database is None or backend.database in databases:
+        return list(_outage(service))
+    return []
 
 
-def check_reading(backend: BaseBackend) -> list[checks.CheckMessage]:
-    """Report a backend that cannot tell live connections of disconnects. No I/O."""
-    if backend.supports_read_many():
-        return []
-    return [
-        checks.Warning(
-            f"{type(backend).__name__} has no read_many(), so live connections do not "
-            "hear of disconnects.",
-            hint="Write read_many(), or use a backend that has it. Until then, a "
-            "connection can outlive the login that it came from.",
+def _outage(service: TicketService) -> Iterator[checks.CheckMessage]:
+    if error := doctor.failure(service):
+        yield checks.Warning(
+            error.args[0],
+            hint=error.hint or "Run manage.py ticket_doctor.",
             id="realtime_ticket.W020",
         )
-    ]
+    service.close()
 
 
 def _wrong_settings() -> Iterator[checks.CheckMessage]:
@@ -146,5 +149,5 @@ def _long_expire() -> Iterator[checks.CheckMessage]:
             f"disconnects are forgotten after {journal_expire}. Live connections "
             "refuse an older ticket: nobody knows whether its user has logged out.",
             hint="Set REALTIME_TICKET_JOURNAL_EXPIRE to at least as much.",
-            id="realtime_ticket.W022",
+            id="realtime_ticket.W023",
         )

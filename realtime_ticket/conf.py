@@ -20,6 +20,7 @@ from . import service as services
 from . import signals, tickets
 from .backends.base import BaseBackend
 from .service import TicketService
+from .signal_queue import SignalQueue
 
 DEFAULTS: dict[str, Any] = {
     "BACKEND": "realtime_ticket.backends.redis.RedisBackend",
@@ -158,7 +159,7 @@ def disconnects_by_itself() -> bool:
         raise WrongSetting(
             f"REALTIME_TICKET_DISCONNECT is {value!r}.",
             hint="Set it to True or False.",
-            id="E016",
+            id="E017",
         )
     return value
 
@@ -172,7 +173,7 @@ def journal_expire() -> int:
             f"REALTIME_TICKET_JOURNAL_EXPIRE: {exc}",
             hint="Set it to a whole number of seconds, such as 120, and to the same "
             "in every process.",
-            id="E017",
+            id="E018",
         ) from exc
 
 
@@ -216,10 +217,12 @@ def backend() -> BaseBackend:
             )
     try:
         return cls(**options)
-    except (TypeError, ValueError) as exc:
+    except Exception as exc:
         name = f"REALTIME_TICKET_{cls.setting or 'OPTIONS'}"
+        # A KeyError is a word without a sentence.
+        said = exc if isinstance(exc, (TypeError, ValueError)) else repr(exc)
         raise WrongSetting(
-            f"{name} does not suit {cls.__name__}: {exc}.",
+            f"{name} does not suit {cls.__name__}: {said}.",
             hint="Correct the option: the settings reference lists them.",
             id="E005",
         ) from exc
@@ -259,6 +262,16 @@ class SignallingService(TicketService):
     arevoke = sensitive_variables()(TicketService.arevoke)
     # In the thread of a batch, none of the above is among the callers.
     _commit = sensitive_variables()(TicketService._commit)
+    # What a coroutine calls is not protected by it: a frame does not know that caller.
+    _prepare = sensitive_variables()(TicketService._prepare)
+    _key = sensitive_variables()(TicketService._key)
+    _open = sensitive_variables()(TicketService._open)
+    _rejection = sensitive_variables()(TicketService._rejection)
+    _submit = sensitive_variables()(TicketService._submit)
+
+    def __init__(self, backend: BaseBackend, **options: Any) -> None:
+        super().__init__(backend, **options)
+        self._signals = SignalQueue()
 
     def notify(self, event: str, **details: Any) -> None:
         super().notify(event, **details)
@@ -266,7 +279,8 @@ class SignallingService(TicketService):
 
     async def anotify(self, event: str, **details: Any) -> None:
         super().notify(event, **details)
-        await _SIGNALS[event].asend_robust(type(self), **details)
+        signal = _SIGNALS[event]
+        await self._signals.send(f"ticket_{event}", signal, type(self), **details)
 
 
 _SIGNALS = {

@@ -74,8 +74,8 @@ def disconnect_quietly(*user_ids: int | str, session: str | None = None) -> None
             service.disconnect(*user_ids, session=session, background=is_down)
         except OpenTransaction:
             service.disconnect(*user_ids, session=session, background=True)
-    except StorageError as exc:
-        logger.warning("A disconnect waits for the storage: %s", exc)
+    except StorageError:  # reported, and tried again
+        logger.info("A disconnect waits for the storage.")
     except Exception:
         logger.exception("A user could not be disconnected.")
 

@@ -18,12 +18,13 @@ from typing import Any
 
 from django.core import checks
 from django.db import connections
+from django.utils.crypto import salted_hmac
 
-from .checks import check_reading
+from .backends.base import BaseBackend
 from .exceptions import InvalidTicket, OpenTransaction, Revoked, StorageError
 from .live import LiveTickets
-from .service import TicketService
-from .tickets import Ticket
+from .service import MAX_EXPIRE, TicketService
+from .tickets import Ticket, new_value, storage_key
 
 AUDIENCE = "ticket-doctor"
 CLAIMS = {"id": 0, "username": "ticket_doctor"}
@@ -38,6 +39,16 @@ GRACE = 1.5
 
 _NOT_ATOMIC = "This storage does not remove a ticket atomically: use another backend."
 _LOST = "Does another process, or a replica that is read, answer for the storage?"
+
+_DOWN = "Is the storage running, and may this process use it?"
+_OPEN = "Run the command outside of a transaction."
+
+
+class ExaminedService(TicketService):
+    """A service whose outages are findings, and not records in a log."""
+
+    def report(self, error: StorageError) -> None:
+        pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,21 @@ class Finding:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
+def check_reading(backend: BaseBackend) -> list[checks.CheckMessage]:
+    """Report a backend that cannot tell live connections of disconnects. No I/O."""
+    if backend.supports_read_many():
+        return []
+    return [
+        checks.Warning(
+            f"{type(backend).__name__} has no read_many(), so live connections do not "
+            "hear of disconnects.",
+            hint="Write read_many(), or use a backend that has it. Until then, a "
+            "connection can outlive the login that it came from.",
+            id="realtime_ticket.W022",
+        )
+    ]
+
+
 def examine(service: TicketService) -> Iterator[Finding]:
     """Yield what the backend's checks find, what each examination finds, and what the
     storage says of itself. Skip examinations when it fails.
@@ -68,23 +94,43 @@ def examine(service: TicketService) -> Iterator[Finding]:
     try:
         yield from of_checks(service.backend.check(list(connections)))
         yield from of_checks(check_reading(service.backend))
-        for examination in (_round_trip, _race, _expiry, _latency):
+        for examination in (_round_trip, _race, _expiry, _latency, _project):
             yield examination(patient)
         if service.backend.supports_read_many():
             yield _disconnect(patient)
     except failures as exc:
-        reason = (isinstance(exc, StorageError) and exc.__cause__) or exc
-        yield Finding(
-            "storage",
-            f"The storage failed ({type(reason).__name__}).",
-            level=checks.ERROR,
-            hint="Is the storage running, and may this process use it?",
-        )
+        yield _outage(service, exc)
     finally:
         with suppress(*failures):
             patient.discharge()
     with suppress(*failures):
         yield from of_checks(service.backend.diagnose())
+
+
+def failure(service: TicketService) -> StorageError | None:
+    """Return why tickets can neither be issued nor consumed, or None.
+
+    A user of Redis who may do only one of them is as the documentation has it.
+    """
+    try:
+        ticket = service.issue(CLAIMS, audience=AUDIENCE, expire=1)
+    except StorageError as exc:
+        with suppress(StorageError):
+            service.revoke(new_value(service.prefix), audience=AUDIENCE)
+            return None
+        return exc
+    with suppress(StorageError, OpenTransaction):
+        service.revoke(ticket.value, audience=AUDIENCE)
+    return None
+
+
+def _outage(service: TicketService, error: Exception) -> Finding:
+    if isinstance(error, StorageError):
+        return Finding("storage", error.args[0], checks.ERROR, error.hint or _DOWN)
+    if isinstance(error, OpenTransaction):
+        return Finding("storage", str(error), checks.ERROR, _OPEN)
+    message, hint = service.backend.explain(error)
+    return Finding("storage", f"The storage failed: {message}", checks.ERROR, hint)
 
 
 def of_checks(messages: Iterable[checks.CheckMessage]) -> Iterator[Finding]:
@@ -223,4 +269,30 @@ def _disconnect(patient: _Patient) -> Finding:
         f"A connection heard that its user was disconnected: written in "
         f"{figures['written']:.2f} ms, read in {figures['read']:.2f} ms.",
         figures={name: round(figure, 3) for name, figure in figures.items()},
+    )
+
+
+def _project(patient: _Patient) -> Finding:
+    """Leave a mark of this project, and look for that of another one.
+
+    Projects are told apart by their SECRET_KEY. The mark says nothing of it.
+    """
+    service, backend = patient.service, patient.service.backend
+    value = service.prefix + "project".ljust(43, "_")
+    key = storage_key(value, AUDIENCE, prefix=service.prefix, hashed=service.hash_keys)
+    mark = salted_hmac("realtime_ticket.doctor", "project", algorithm="sha256")
+    ours = f"project {mark.hexdigest()}"
+    if backend.add(key, ours, MAX_EXPIRE):
+        return Finding("project", "No other project was seen with this prefix.")
+    theirs = backend.pop(key)
+    backend.add(key, ours, MAX_EXPIRE)
+    if theirs in (ours, None):
+        return Finding("project", "No other project was seen with this prefix.")
+    return Finding(
+        "project",
+        f"Another project keeps tickets in this storage with the prefix "
+        f"{service.prefix!r}, so its tickets are good here, and yours there.",
+        checks.WARNING,
+        "Give each project a REALTIME_TICKET_PREFIX of its own. If you only changed "
+        "SECRET_KEY, the next run is quiet.",
     )

@@ -79,8 +79,18 @@ class Revoked(RealtimeTicketError):
 class StorageError(RealtimeTicketError):
     """The storage failed, so the state of the ticket is unknown. Ask for a new one.
 
-    The driver's exception is its ``__cause__``. The text names neither ticket nor key.
+    The text says what failed and where, and ``hint`` what to do about it; ``str()``
+    says both. They hold no ticket, key or password, so they are for your logs; do not
+    send them to clients. The driver's exception, which may hold a key, is the
+    ``__cause__``.
     """
+
+    def __init__(self, message: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} {self.hint}".rstrip()
 
 
 class OpenTransaction(RealtimeTicketError, RuntimeError):

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from . import revocations
 from .backends.base import BaseBackend
-from .exceptions import RealtimeTicketError
+from .exceptions import RealtimeTicketError, StorageError
 from .revocations import Disconnect
 
 EXPIRE: Final = 120
@@ -33,6 +33,9 @@ _WRITER_AHEAD: Final = 8
 _WRITER_WAIT: Final = 2.0
 """Seconds after which a writer tries no further second."""
 
+_WRITER_LATE: Final = 5.0
+"""Seconds after which what was written may be where no reader looks any more."""
+
 _READ_KEYS: Final = 500
 """The most keys in one call of ``read_many``."""
 
@@ -42,9 +45,9 @@ _FIRST_SLOTS: Final = 4
 _WITNESSES: Final = 16
 _WITNESS_MARGIN: Final = 25
 """The most recent entries are read again until this many seconds before they expire:
-one that is gone shows that the storage lost its memory. Clocks differ by up to ten
-seconds, a writer may use a slot eight seconds ahead, and Memcached drops an entry up to
-two seconds early."""
+one that is gone shows that the storage lost its memory, and so does a hole. Clocks
+differ by up to ten seconds, a writer may use a slot eight seconds ahead, and Memcached
+drops an entry up to two seconds early."""
 
 _LATE: Final = 5.0
 """Seconds without a reading after which what is read then is not news."""
@@ -72,6 +75,15 @@ class Slot(NamedTuple):
 
     second: int
     number: int
+
+
+class Witness(NamedTuple):
+    """An entry that is read again, to see whether the storage keeps its memory."""
+
+    slot: Slot
+    text: str
+    until: float
+    """The Unix time until which it is certainly there."""
 
 
 class Reading(NamedTuple):
@@ -106,33 +118,41 @@ class Journal:
         self.expire = expire
         self._last = Slot(0, 0)
 
-    def write(self, text: str) -> None:
-        """Put the text into the first free slot of this second.
+    def write(self, text: str) -> Slot:
+        """Put the text into the first free slot of this second, and return that slot.
 
         Where the server that holds the slot fails, another second's slot may be on one
-        that works. Raise the last of the storage's errors when none of them takes it.
+        that works. Raise the last of the storage's errors when none of them takes it,
+        and StorageError when that took too long: write it again.
         """
-        now, started = int(time.time()), time.monotonic()
+        started, now = time.monotonic(), int(time.time())
         for second in range(now, now + _WRITER_AHEAD):
             try:
-                return self._write(second, text)
+                slot = self._write(second, text)
+                # A slow commit, or a process that was stopped.
+                if time.monotonic() - started > _WRITER_LATE:
+                    raise StorageError("The storage took a disconnect too late.")
+                return slot
             except RealtimeTicketError:
-                raise  # no outage
+                raise  # no outage, or too late
             except self.backend.storage_errors as exc:
                 error = exc
             if time.monotonic() - started > _WRITER_WAIT:
                 break
         raise error
 
-    def _write(self, second: int, text: str) -> None:
+    def _write(self, second: int, text: str) -> Slot:
         # The last slot of ours is taken, and so are those before it. Threads that race
         # here only try a taken slot more.
         number = self._last.number if self._last.second == second else 0
-        while not self.backend.add_durably(
-            self.key(Slot(second, number)), text, self.expire
-        ):
+        while not self.add(Slot(second, number), text):
             number += 1
-        self._last = Slot(second, number)
+        self._last = slot = Slot(second, number)
+        return slot
+
+    def add(self, slot: Slot, text: str) -> bool:
+        """Put the text into this slot. Return False where it is taken."""
+        return self.backend.add_durably(self.key(slot), text, self.expire)
 
     def key(self, slot: Slot) -> str:
         """Return the slot's key in the storage."""
@@ -160,7 +180,7 @@ class Journal:
             ranges = {
                 second: range(span.stop, span.stop + 2 * len(span))
                 for second, span in ranges.items()
-                if any(isinstance(texts[Slot(second, n)], str) for n in span)
+                if _goes_on([texts[Slot(second, n)] for n in span])
             }
             slots = []
         found = {slot: text for slot, text in texts.items() if isinstance(text, str)}
@@ -208,12 +228,12 @@ class JournalReader:
         """Let the next reading cover the journal's whole life."""
         self._last: Reading | None = None
         self._failing: Reading | None = None
-        """The first of the readings since which some server has not answered."""
+        """The last reading before some server did not answer."""
         self._counts: dict[int, int] = {}
         """For each second, one more than the highest slot known."""
         self._holes: dict[Slot, float] = {}
         """Empty slots before a taken one, and since when by the monotonic clock."""
-        self._witnesses: deque[tuple[Slot, str]] = deque(maxlen=_WITNESSES)
+        self._witnesses: deque[Witness] = deque(maxlen=_WITNESSES)
 
     def read(self) -> Reading:
         """Return what is new in the journal. It stays new until remember() is called.
@@ -222,8 +242,8 @@ class JournalReader:
         """
         wall, monotonic = time.time(), time.monotonic()
         found, unread = self._look(wall)
-        witnesses = dict(self._witnesses)
-        new = [text for slot, text in found.items() if witnesses.get(slot) != text]
+        known = {slot: text for slot, text, _ in self._witnesses}
+        new = [text for slot, text in found.items() if known.get(slot) != text]
         disconnects = [entry for text in new if (entry := revocations.decode(text))]
         reading = Reading(
             wall,
@@ -232,7 +252,7 @@ class JournalReader:
             unread,
             disconnects,
             unreadable=len(new) - len(disconnects),
-            late=self._last is None or monotonic - self._last.monotonic > _LATE,
+            late=self._is_late(monotonic),
             doubt="",
         )
         return reading._replace(doubt=next(self._doubts(reading), ""))
@@ -246,7 +266,8 @@ class JournalReader:
         if not reading.unread:
             self._failing = None
         elif self._failing is None:
-            self._failing = reading
+            first = reading._replace(wall=reading.wall - self._journal.expire)
+            self._failing = self._last or first
         for slot in sorted(reading.found):
             self._learn(slot, reading)
         for slot in self._holes.keys() & reading.unread:
@@ -256,7 +277,7 @@ class JournalReader:
 
     def _look(self, wall: float) -> tuple[dict[Slot, str], set[Slot]]:
         """Return the texts that are there, and the slots that could not be read."""
-        slots = [*self._holes, *(slot for slot, _ in self._witnesses)]
+        slots = [*self._holes, *(slot for slot, *_ in self._witnesses)]
         ranges = {
             second: range(count, count + _FIRST_SLOTS)
             for second in self._seconds(wall)
@@ -272,6 +293,11 @@ class JournalReader:
             first = max(first, missed)
         return range(int(first) - OVERLAP, int(wall) + OVERLAP + 1)
 
+    def _is_late(self, monotonic: float) -> bool:
+        """Tell whether a reading at that time finds what it could not find at once."""
+        since = self._failing or self._last
+        return since is None or monotonic - since.monotonic > _LATE
+
     def _doubts(self, reading: Reading) -> Iterator[str]:
         """Yield each reason to think that disconnects were lost."""
         wall, monotonic, found, unread, *_ = reading
@@ -281,17 +307,21 @@ class JournalReader:
                 yield _AWAY
             if abs(wall - self._last.wall - passed) > _CLOCK_STEP:
                 yield _CLOCK
-        trusted = wall - self._journal.expire + _WITNESS_MARGIN
-        for slot, text in self._witnesses:
-            if slot.second > trusted and slot not in unread and found.get(slot) != text:
+        for slot, text, until in self._witnesses:
+            if wall < until and slot not in unread and found.get(slot) != text:
                 yield _LOST
+        trusted = wall - self._journal.expire + _WITNESS_MARGIN
         for slot, since in self._holes.items():
-            is_old = monotonic - since > _HOLE and slot.second >= self._complete_from
-            if is_old and slot not in unread and slot not in found:
+            is_old = monotonic - since > _HOLE
+            # Nobody can tell a hole in an old second from an entry that has expired.
+            is_loss = slot.second >= self._complete_from and slot.second > trusted
+            if is_old and is_loss and slot not in unread and slot not in found:
                 yield _HOLES
-        if unread and self._failing is not None and self._last is not None:
+        if self._failing is not None and self._last is not None:
             limit = self._failing.monotonic + self._journal.expire - OVERLAP
-            if self._last.monotonic <= limit < monotonic:
+            # Once while it lasts, and once when it is over: others may have written to
+            # that server all the time.
+            if limit < monotonic and (not unread or self._last.monotonic <= limit):
                 yield _UNREAD
 
     def _learn(self, slot: Slot, reading: Reading) -> None:
@@ -302,9 +332,11 @@ class JournalReader:
             self._holes[Slot(second, earlier)] = reading.monotonic
         self._counts[second] = max(count, number + 1)
         self._holes.pop(slot, None)
-        entry = (slot, reading.found[slot])
-        if entry not in self._witnesses:
-            self._witnesses.append(entry)
+        text = reading.found[slot]
+        if all(slot != known.slot for known in self._witnesses):
+            entry = revocations.decode(text)
+            life = entry.expire if entry else 0  # of garbage nobody knows
+            self._witnesses.append(Witness(slot, text, second + life - _WITNESS_MARGIN))
 
     def _drop_old(self, reading: Reading) -> None:
         """Forget what no reading will ask for again."""
@@ -314,3 +346,14 @@ class JournalReader:
         for slot, since in list(self._holes.items()):
             if reading.monotonic - since > 3 * OVERLAP:
                 del self._holes[slot]
+
+
+def _goes_on(texts: Sequence[str | Exception | None]) -> bool:
+    """Tell whether there may be more behind these slots of one second.
+
+    The first ones may all be on a server that is down, and the next ones not.
+    """
+    are_first = len(texts) == _FIRST_SLOTS
+    return any(isinstance(text, str) for text in texts) or (
+        are_first and all(isinstance(text, Exception) for text in texts)
+    )

@@ -6,7 +6,7 @@ import logging
 
 from django.http import HttpRequest
 
-from .exceptions import NotAuthenticated, RealtimeTicketError
+from .exceptions import NotAuthenticated, RealtimeTicketError, StorageError
 from .shortcuts import issue_ticket
 
 logger = logging.getLogger("realtime_ticket")
@@ -60,7 +60,7 @@ class LazyTicket:
                 )
                 return None
             return issue_ticket(self._request).value
-        except NotAuthenticated:
+        except (NotAuthenticated, StorageError):  # an outage has been logged
             return None
         except RealtimeTicketError as exc:
             logger.warning("The template gets no ticket: %s", exc)

@@ -13,7 +13,7 @@ from typing import Final
 from .exceptions import Cause, InvalidTicket, Revoked, StorageError
 from .journal import OVERLAP, Journal, JournalReader, Reading
 from .tickets import Ticket
-from .watches import TOLERANCE, InDoubt, Watch, Watches
+from .watches import LATE_TOLERANCE, TOLERANCE, InDoubt, Watch, Watches
 
 logger = logging.getLogger("realtime_ticket")
 
@@ -23,8 +23,14 @@ POLL: Final = 0.5
 MAX_SILENCE: Final = 5.0
 """Seconds since the last reading after which nobody is admitted."""
 
-RETURN_AFTER: Final = TOLERANCE + 1.0
-"""Seconds after which a new ticket is certainly younger than a disconnect."""
+_RETURN_AFTER: Final[dict[Cause, float]] = {
+    "session": 0.0,
+    "user": TOLERANCE + 1.0,
+    "doubt": LATE_TOLERANCE + 1.0,
+    "age": 0.0,
+}
+"""Seconds after which a new ticket is certainly younger than what ended a connection:
+Django wrote a disconnect by its own clock, but a doubt is this machine's."""
 
 RETURNS: Final = 200
 MAX_SPREAD: Final = 60.0
@@ -62,7 +68,7 @@ class Listener:
         """Start the thread if there is none. Return what is set after its first try."""
         state = self._state
         with state.lock:
-            if state.thread is None:
+            if state.thread is None or not state.thread.is_alive():
                 state.stopped = threading.Event()
                 state.thread = threading.Thread(
                     target=self._run,
@@ -119,12 +125,12 @@ class Listener:
                 aged = state.watches.take_aged(time.monotonic())
             _end(aged)
             reading = state.reader.read()
-            _log(reading)
             with state.lock:
                 ended = self._hear(state, reading)
             _end(ended)
             state.reader.remember(reading)
             state.last_read = reading.monotonic
+        self._log(state, reading)  # last, for a filter of somebody's may raise
 
     @property
     def _state(self) -> _State:
@@ -168,6 +174,24 @@ class Listener:
         if state.watches.is_refused(watch):
             raise InvalidTicket("revoked")
 
+    def _log(self, state: _State, reading: Reading) -> None:
+        if reading.doubt:
+            logger.warning("Disconnects may have been lost: %s.", reading.doubt)
+        if reading.unreadable:
+            logger.error(
+                "%d entries of the journal of disconnects cannot be understood.",
+                reading.unreadable,
+            )
+        expires = {disconnect.expire for disconnect in reading.disconnects}
+        if unlike := expires - {self._journal.expire, *state.unlike}:
+            state.unlike |= unlike
+            logger.error(
+                "Disconnects are kept for %d seconds where they are written, and for "
+                "%d here. Set the same journal_expire on both sides.",
+                min(unlike),
+                self._journal.expire,
+            )
+
     def _hear(self, state: _State, reading: Reading) -> list[tuple[Watch, Cause]]:
         """Remember what was read. Return the connections that must end."""
         state.watches.forget_disconnects(reading.monotonic)
@@ -180,7 +204,7 @@ class Listener:
             )
         ]
         if reading.doubt:
-            state.lost_until = reading.wall + TOLERANCE
+            state.lost_until = reading.wall + LATE_TOLERANCE
             ended += state.watches.take_doubtful()
         return ended
 
@@ -189,15 +213,17 @@ class _State:
     """What one process has: its thread, its connections, and what it has read."""
 
     def __init__(self, journal: Journal) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         """Held around the watches, and while the thread is started or stopped."""
         self.watches = Watches()
         self.lost_until = 0.0
         """Tickets issued before this Unix time may have been revoked unheard."""
-        self.reading = threading.Lock()
-        """Held by the one who reads."""
+        self.reading = threading.RLock()
+        """Held by the one who reads. A callback may do so too, hence the RLock."""
         self.reader = JournalReader(journal)
         self.last_read: float | None = None
+        self.unlike: set[int] = set()
+        """Lives of entries that are not the journal's, and were logged."""
         self.thread: threading.Thread | None = None
         self.stopped = threading.Event()
         self.tried = threading.Event()
@@ -212,15 +238,5 @@ def _end(ended: list[tuple[Watch, Cause]]) -> None:
     """Tell connections to end, and when to come back."""
     spread = min(len(ended) / RETURNS, MAX_SPREAD)
     for watch, cause in ended:
-        first = RETURN_AFTER if cause in ("user", "doubt") else 0.0
-        watch.end(Revoked(cause, retry_after=first + random.random() * spread))
-
-
-def _log(reading: Reading) -> None:
-    if reading.doubt:
-        logger.warning("Disconnects may have been lost: %s.", reading.doubt)
-    if reading.unreadable:
-        logger.error(
-            "%d entries of the journal of disconnects cannot be understood.",
-            reading.unreadable,
-        )
+        wait = _RETURN_AFTER[cause] + random.random() * spread
+        watch.end(Revoked(cause, retry_after=wait))

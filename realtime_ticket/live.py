@@ -30,6 +30,11 @@ __all__ = ["LiveTickets", "Revoked", "Watch"]
 _EARLIER: Final = 0.1
 """The part of ``max_age`` that chance may take off, so that not all end at once."""
 
+_CANCEL_AGAIN: Final = 10.0
+"""Seconds for a block to clean up. Then it is cancelled again, for it may not know: the
+``asyncio.wait_for()`` of Python 3.11 loses a cancellation that comes with its result.
+"""
+
 _LOOK_AGAIN: Final = 0.02
 """Seconds between two looks whether the first reading is done."""
 
@@ -59,10 +64,7 @@ class LiveTickets:
         in_doubt: InDoubt = "close",
         thread: bool = True,
     ) -> None:
-        if max_age is not None and not max_age > 0:
-            raise ValueError(f"max_age is a number of seconds > 0, not {max_age!r}.")
-        if in_doubt not in get_args(InDoubt):
-            raise ValueError(f"in_doubt is 'close' or 'keep', not {in_doubt!r}.")
+        check_options(max_age, in_doubt)
         require_read_many(service.backend)
         self.service = service
         self.max_age = max_age
@@ -114,8 +116,8 @@ class LiveTickets:
         """Return an async context manager whose block ends with Revoked.
 
         It works like ``asyncio.timeout()``: the block is cancelled where it waits, and
-        the cancellation becomes Revoked on the way out. Raise what watch() raises on
-        the way in.
+        the cancellation becomes Revoked on the way out. A block that is not done ten
+        seconds later is cancelled again. Raise what watch() raises on the way in.
         """
         return Hold(self, ticket)
 
@@ -131,6 +133,8 @@ class LiveTickets:
         self.service.listener.close()
 
     def _watch(self, ticket: Ticket, end: Callable[[Revoked], object]) -> Watch:
+        if not isinstance(ticket, Ticket):  # without it: it may be a ticket's value
+            raise TypeError("Watch the Ticket that consume() has returned.")
         ages = []
         if self.max_age is not None:
             ages.append(self.max_age * (1 - _EARLIER * random.random()))
@@ -142,17 +146,22 @@ class LiveTickets:
 
 
 class Hold:
-    """What hold() returns. Use it once, in ``async with``."""
+    """What hold() returns. It works once; call hold() again for another block."""
 
     def __init__(self, live: LiveTickets, ticket: Ticket) -> None:
         self._live = live
         self._ticket = ticket
         self._revoked: Revoked | None = None
+        self._cancels = 0
+        self._was_entered = False
 
     async def __aenter__(self) -> None:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("hold() works only in a task.")
+        if self._was_entered:
+            raise RuntimeError("Call hold() again for another block.")
+        self._was_entered = True
         self._task = task
         self._cancelling = task.cancelling()
         self._is_active = True
@@ -170,12 +179,27 @@ class Hold:
             return
         # Take the cancellation back however the block ended. If one is left, it comes
         # from elsewhere and goes on, as with asyncio.timeout().
-        is_ours = self._task.uncancel() <= self._cancelling
+        self._again.cancel()
+        for _ in range(self._cancels):
+            self._task.uncancel()
+        is_ours = self._task.cancelling() <= self._cancelling
         if exc is None or (is_ours and isinstance(exc, asyncio.CancelledError)):
             raise self._revoked from exc
 
     def _revoke(self, revoked: Revoked) -> None:
-        """Cancel the block, unless it has ended."""
+        """Cancel the block, unless it has ended, and again until it has."""
         if self._is_active:
             self._revoked = revoked
+            self._cancels += 1
             self._task.cancel()
+            loop = self._task.get_loop()
+            self._again = loop.call_later(_CANCEL_AGAIN, self._revoke, revoked)
+
+
+def check_options(max_age: float | None, in_doubt: InDoubt) -> None:
+    """Accept options of LiveTickets. Raise ValueError for anything else."""
+    is_number = isinstance(max_age, (int, float)) and not isinstance(max_age, bool)
+    if max_age is not None and not (is_number and max_age > 0):
+        raise ValueError(f"max_age is a number of seconds > 0, not {max_age!r}.")
+    if in_doubt not in get_args(InDoubt):
+        raise ValueError(f"in_doubt is 'close' or 'keep', not {in_doubt!r}.")

@@ -1,7 +1,8 @@
-"""Disconnects that the storage did not take yet, and the thread that tries again."""
+"""Disconnects that the storage may not have, and the thread that sees to them."""
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -9,8 +10,10 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from typing import Final
+from weakref import WeakSet
 
-from .journal import Journal
+from .exceptions import StorageError
+from .journal import Journal, Slot
 
 logger = logging.getLogger("realtime_ticket")
 
@@ -20,6 +23,13 @@ KEEP: Final = 120.0
 MAX_KEPT: Final = 10_000
 """Entries that wait in one process. Beyond, the oldest is given up."""
 
+CONFIRM_AFTER: Final = 2.5
+"""Seconds after which an entry that was written is written into its slot again, while
+readers still look there."""
+
+AT_EXIT: Final = 3.0
+"""Seconds that a process which ends waits for the storage to take what is left."""
+
 _PAUSE: Final = 0.5
 """Seconds between two attempts."""
 
@@ -28,15 +38,20 @@ class Outbox:
     """Writes entries to the journal from a thread, until the storage takes them.
 
     The thread has its own connection to a database, outside of everyone's transactions.
-    It ends when nothing is left. Entries are lost when the process ends before.
+    It ends when nothing is left. A process that ends before waits three seconds for it,
+    and logs what is lost then.
     """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._states: dict[int, _State] = {}
+        _outboxes.add(self)
 
     def put(self, texts: Iterable[str]) -> None:
-        """Write the entries soon, and try again for two minutes if that fails."""
+        """Write the entries soon, and try again for two minutes if that fails.
+
+        Raise StorageError when no thread can do it; the next call tries to start one.
+        """
         deadline = time.monotonic() + KEEP
         state = self._state
         with state.lock:
@@ -44,18 +59,41 @@ class Outbox:
             while len(state.kept) > MAX_KEPT:
                 state.kept.popleft()
                 logger.error("A disconnect is lost: too many wait for the storage.")
-            if state.thread is None:
-                state.thread = threading.Thread(
-                    target=self._run, name="realtime-ticket-outbox", daemon=True
-                )
-                state.thread.start()
+            try:
+                self._start(state)
+            except RuntimeError as exc:
+                raise StorageError("No thread can write a disconnect.") from exc
+
+    def confirm(self, slot: Slot, text: str) -> None:
+        """Write an entry again soon, for a storage that may lose its memory.
+
+        Such a storage, Redis or Memcached, is killed a moment after it has taken the
+        entry, or its replica takes over without it. If nobody has read it yet, nobody
+        can miss it. In its slot it does no harm where it still is.
+        """
+        state = self._state
+        if self._journal.backend.thread_sensitive:  # a database, with transactions
+            return
+        with state.lock:
+            state.written.append((slot, text, time.monotonic() + CONFIRM_AFTER))
+            try:
+                self._start(state)
+            except RuntimeError:
+                state.written.clear()  # it was written once, which mostly is enough
+
+    def finish(self, timeout: float) -> None:
+        """Wait as join() does, and log what is left."""
+        if not self.join(timeout):
+            logger.error(
+                "%d disconnects are lost: the process ends, and the storage failed.",
+                len(self._state.kept),
+            )
 
     def join(self, timeout: float) -> bool:
-        """Wait until nothing is left, for ``timeout`` seconds. Return whether so."""
-        thread = self._state.thread
-        if thread is not None:
-            thread.join(timeout)
-        return not self._state.kept
+        """Wait until nothing is kept, for ``timeout`` seconds. Return whether so."""
+        state = self._state
+        with state.lock:
+            return state.lock.wait_for(lambda: not state.kept, timeout)
 
     @property
     def _state(self) -> _State:
@@ -63,41 +101,79 @@ class Outbox:
         # copy a lock while it is held. So each process has a state of its own.
         return self._states.setdefault(os.getpid(), _State())
 
+    def _start(self, state: _State) -> None:
+        if state.thread is None or not state.thread.is_alive():
+            thread = threading.Thread(
+                target=self._run, name="realtime-ticket-outbox", daemon=True
+            )
+            thread.start()
+            state.thread = thread
+
     def _run(self) -> None:
         state = self._state
         try:
-            while self._write(state):
+            while True:
+                self._write(state)
+                self._write_again(state)
+                with state.lock:
+                    if not state.kept and not state.written:
+                        state.thread = None
+                        return
                 time.sleep(_PAUSE)
         finally:
             self._journal.backend.close()  # the connections of this thread
 
-    def _write(self, state: _State) -> bool:
-        """Write what is kept. Return whether something is left."""
-        while True:
-            with state.lock:
-                if not state.kept:
-                    state.thread = None
-                    return False
-                text, deadline = state.kept[0]
+    def _write(self, state: _State) -> None:
+        """Write what is kept, until the storage fails."""
+        while state.kept:
+            text, deadline = state.kept[0]
             try:
-                self._journal.write(text)
+                slot = self._journal.write(text)
             except Exception as exc:
                 if time.monotonic() < deadline:
-                    return True
+                    return
                 logger.error(
                     "A disconnect is lost: the storage failed for %d seconds (%s).",
                     KEEP,
                     type(exc).__name__,
                 )
+            else:
+                self.confirm(slot, text)
             with state.lock:
                 if state.kept and state.kept[0] == (text, deadline):
                     state.kept.popleft()
+                state.lock.notify_all()
+
+    def _write_again(self, state: _State) -> None:
+        """Write again what is due, until the storage fails."""
+        while state.written and state.written[0][2] <= time.monotonic():
+            slot, text, due = state.written[0]
+            try:
+                self._journal.add(slot, text)
+            except Exception:
+                if time.monotonic() < due + KEEP:
+                    return
+            state.written.popleft()
 
 
 class _State:
     """What one process keeps."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.Condition()
         self.kept: deque[tuple[str, float]] = deque()
+        """Entries that the storage did not take, and until when to try."""
+        self.written: deque[tuple[Slot, str, float]] = deque()
+        """Entries that it took, where, and when to write them again."""
         self.thread: threading.Thread | None = None
+
+
+_outboxes: WeakSet[Outbox] = WeakSet()
+
+
+@atexit.register
+def _finish() -> None:
+    """Let every outbox write what is left: its thread would just stop."""
+    deadline = time.monotonic() + AT_EXIT
+    for outbox in list(_outboxes):
+        outbox.finish(max(0.0, deadline - time.monotonic()))

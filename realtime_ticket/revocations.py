@@ -33,12 +33,14 @@ class Disconnect:
     - ``sessionless``: those whose tickets name no session.
     - ``user``: all.
 
-    ``at`` is when it was written, in Unix seconds by the writer's clock. ``id`` is
-    random: a reader knows an entry by it, even under a second key.
+    ``at`` is when it was written, in Unix seconds by the writer's clock, and ``expire``
+    how many seconds it stays in the journal. ``id`` is random: a reader knows an entry
+    by it, even under a second key.
     """
 
     id: str
     at: int
+    expire: int
     kind: Kind
     users: tuple[str, ...]
     session: str = ""
@@ -82,13 +84,16 @@ def user_key(user_id: object) -> str:
 
 
 def encode(
-    kind: Kind, users: Iterable[str], *, at: int, session: str = ""
+    kind: Kind, users: Iterable[str], *, at: int, expire: int, session: str = ""
 ) -> Iterator[str]:
     """Return the texts that say so: as few as hold all users in 4 KiB each.
 
     Raise ValueError for a user's id that is too long for any.
     """
-    room = MAX_DATA - len(_text(kind, [], at, session))
+    fields: dict[str, Any] = {"at": at, "expire": expire, "kind": kind}
+    if session:
+        fields["session"] = session
+    room = MAX_DATA - len(_text(fields, []))
     names: list[str] = []
     taken = 0
     for name in users:
@@ -96,12 +101,12 @@ def encode(
         if length > room:
             raise ValueError("A user's id is too long to be disconnected.")
         if taken + length > room:
-            yield _text(kind, names, at, session)
+            yield _text(fields, names)
             names, taken = [], 0
         names.append(name)
         taken += length
     if names:
-        yield _text(kind, names, at, session)
+        yield _text(fields, names)
 
 
 def decode(text: str) -> Disconnect | None:
@@ -118,17 +123,16 @@ def decode(text: str) -> Disconnect | None:
     return Disconnect(
         id=fields["id"],
         at=fields["at"],
+        expire=fields["expire"],
         kind=fields["kind"],
         users=tuple(fields["users"]),
         session=fields.get("session", ""),
     )
 
 
-def _text(kind: Kind, users: list[str], at: int, session: str) -> str:
-    fields = {"id": secrets.token_urlsafe(_ID_BYTES), "at": at, "kind": kind}
-    if session:
-        fields["session"] = session
-    return _JSON_ENCODER.encode(fields | {"users": users})
+def _text(fields: dict[str, Any], users: list[str]) -> str:
+    named = {"id": secrets.token_urlsafe(_ID_BYTES), **fields, "users": users}
+    return _JSON_ENCODER.encode(named)
 
 
 def _is_entry(fields: dict[str, Any]) -> bool:
@@ -136,6 +140,7 @@ def _is_entry(fields: dict[str, Any]) -> bool:
     return (
         isinstance(fields.get("id"), str)
         and type(fields.get("at")) is int
+        and type(fields.get("expire")) is int
         and fields.get("kind") in KINDS
         and isinstance(users, list)
         and all(isinstance(user, str) for user in users)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from contextvars import Context, copy_context
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -17,6 +18,7 @@ from .batching import GroupCommit
 from .exceptions import InvalidTicket, RealtimeTicketError, StorageError
 from .journal import Journal
 from .listener import Listener
+from .outages import Report
 from .outbox import Outbox
 from .tickets import Ticket
 
@@ -32,6 +34,18 @@ MAX_EXPIRE = 30 * 24 * 60 * 60
 """Seconds. Memcached takes more for a date, and the calendars of databases end."""
 
 
+class _Call(NamedTuple):
+    """What a coroutine asks the storage for, and the context variables it sees."""
+
+    what: Item | str
+    """An Item to add, or a key to pop."""
+    context: Context
+
+    # The key can be a ticket, and a repr ends up in logs and error reports.
+    def __repr__(self) -> str:
+        return "<Call>"
+
+
 class TicketService:
     """Issues single-use tickets and consumes them, on any backend.
 
@@ -41,7 +55,8 @@ class TicketService:
     from any thread; the twins with an ``a`` belong to event loops, and are batched
     there.
 
-    Override ``notify`` and ``anotify`` to hear of what happens.
+    Override ``notify`` and ``anotify`` to hear of what happens to tickets, and
+    ``report`` to hear of outages.
     """
 
     def __init__(
@@ -65,7 +80,8 @@ class TicketService:
         self.outbox = Outbox(self.journal)
         self.listener = Listener(self.journal)
         self._format = tickets.value_format(prefix)
-        self._batches: GroupCommit[Item | str, Any] = GroupCommit(
+        self._log = Report()
+        self._batches: GroupCommit[_Call, Any] = GroupCommit(
             self._commit, thread_sensitive=backend.thread_sensitive
         )
 
@@ -106,7 +122,7 @@ class TicketService:
     ) -> Ticket:
         """See issue()."""
         ticket, item = self._prepare(claims, audience, expire, session, max_age)
-        self._require(await self._batches.submit(item))
+        self._require(await self._submit(item))
         await self.anotify("issued", ticket=ticket)
         return ticket
 
@@ -116,7 +132,8 @@ class TicketService:
         ``value`` may be anything that a client sent. Raise InvalidTicket when it lets
         nobody in, and StorageError when the storage failed: the ticket may be spent or
         not, so the client needs a new one. Raise OpenTransaction when a rollback of the
-        caller's could revive the ticket. No other error has to do with the value.
+        caller's could revive the ticket (not on MariaDB and MySQL, if the transaction
+        was begun with SQL). No other error has to do with the value.
         """
         try:
             key = self._key(value, audience)
@@ -132,7 +149,7 @@ class TicketService:
         """See consume()."""
         try:
             key = self._key(value, audience)
-            data = await self._batches.submit(key)
+            data = await self._submit(key)
             ticket = self._open(data, value, audience)
         except InvalidTicket as exc:
             await self.anotify("rejected", **self._rejection(exc, value, audience))
@@ -157,7 +174,7 @@ class TicketService:
             key = self._key(value, audience)
         except InvalidTicket:
             return False
-        return await self._batches.submit(key) is not None
+        return await self._submit(key) is not None
 
     def disconnect(
         self, *user_ids: UserId, session: str | None = None, background: bool = False
@@ -181,11 +198,12 @@ class TicketService:
             texts = []
         for number, text in enumerate(texts):
             try:
-                self._call(self.journal.write, text)
+                slot = self._call(self.journal.write, text)
             except StorageError:
                 self.outbox.put(texts[number:])
                 self.notify("disconnected", user_ids=user_ids, session=session)
                 raise
+            self.outbox.confirm(slot, text)
         self.notify("disconnected", user_ids=user_ids, session=session)
 
     async def adisconnect(
@@ -218,6 +236,12 @@ class TicketService:
     async def anotify(self, event: str, **details: Any) -> None:
         """See notify()."""
         self.notify(event, **details)
+
+    def report(self, error: StorageError) -> None:
+        """Hear that a call failed with this error. This one logs it, at most once a
+        minute in a process, and says how many more have failed since.
+        """
+        self._log(error)
 
     def close(self) -> None:
         """Close connections and end the thread. The next call starts anew."""
@@ -284,17 +308,19 @@ class TicketService:
         """Return the entries of the journal that say so."""
         require_read_many(self.backend)
         users = [revocations.user_key(user_id) for user_id in user_ids]
-        tickets.check_session(session or "", None)
+        tickets.check_session("" if session is None else session, None)
         kind: revocations.Kind = "session" if session else "sessionless"
         if session is None:
-            kind = "user"
-        at = int(time.time())
-        return [*revocations.encode(kind, users, at=at, session=session or "")]
+            kind, session = "user", ""
+        at, expire = int(time.time()), self.journal.expire
+        return [*revocations.encode(kind, users, at=at, expire=expire, session=session)]
 
     def _require(self, added: bool) -> None:
         # Two of 2**256 values cannot meet. A store that swallows its errors says so.
         if not added:
-            raise StorageError("The storage did not keep the ticket.")
+            error = StorageError("The storage did not keep the ticket.")
+            self.report(error)
+            raise error
 
     def _rejection(
         self, error: InvalidTicket, value: str, audience: str
@@ -313,46 +339,80 @@ class TicketService:
         try:
             return method(*args)
         except Exception as exc:
-            raise self._translated(exc)  # noqa: B904 (it has its cause)
+            (error,) = self._translated(exc)
+            if isinstance(error, StorageError):
+                self.report(error)
+            raise error  # noqa: B904 (it has its cause)
 
-    def _translated(self, error: Exception) -> Exception:
-        """Return the StorageError for what a driver raised, and any other as it is."""
+    async def _submit(self, what: Item | str) -> Any:
+        """Call the backend, together with others."""
+        try:
+            return await self._batches.submit(_Call(what, copy_context()))
+        except StorageError as exc:
+            self.report(exc)
+            raise
+
+    def _translated(self, error: Exception, count: int = 1) -> list[Exception]:
+        """Return StorageErrors for what a driver raised, and any other as it is."""
         if isinstance(error, RealtimeTicketError):
-            return error
+            return [error] * count
         if not isinstance(error, self.backend.storage_errors):
-            return error
+            return [error] * count
         # Not the driver's words: they may hold a key, and a key is a ticket.
-        outage = StorageError(f"The storage failed ({type(error).__name__}).")
-        outage.__cause__ = error
-        return outage
+        message, hint = self.backend.explain(error)
+        outages: list[Exception] = []
+        for _ in range(count):
+            outage = StorageError(f"The storage failed: {message}", hint)
+            outage.__cause__ = error
+            outages.append(outage)
+        return outages
 
-    def _commit(self, calls: list[Item | str]) -> list[Any]:
+    def _commit(self, calls: list[_Call]) -> list[Any]:
         """Make the calls of one batch: an Item is to be added, a key to be popped."""
-        backend = self.backend
-        items = [call for call in calls if isinstance(call, Item)]
-        keys = [call for call in calls if isinstance(call, str)]
-        added = self._outcomes(lambda item: backend.add(*item), backend.add_many, items)
-        popped = self._outcomes(backend.pop, backend.pop_many, keys)
-        return [next(added if isinstance(call, Item) else popped) for call in calls]
+        adds = [call for call in calls if isinstance(call.what, Item)]
+        pops = [call for call in calls if isinstance(call.what, str)]
+        added = self._outcomes(self._add, "add_many", adds)
+        popped = self._outcomes(self.backend.pop, "pop_many", pops)
+        return [
+            next(added if isinstance(call.what, Item) else popped) for call in calls
+        ]
+
+    def _add(self, item: Item) -> bool:
+        return self.backend.add(*item)
 
     def _outcomes(
-        self,
-        one: Callable[[Any], Any],
-        many: Callable[[list[Any]], Sequence[Any]],
-        calls: list[Any],
+        self, one: Callable[[Any], Any], many: str, calls: list[_Call]
     ) -> Iterator[Any]:
         """Return the outcome of each call. A failed batch failed for every caller."""
         if not calls:
             return iter(())
         try:
-            outcomes = [one(calls[0])] if len(calls) == 1 else many(calls)
+            outcomes = self._made(one, many, calls)
             if len(outcomes) != len(calls):  # or users would get each other's tickets
                 raise RuntimeError(
                     f"{self.backend!r} gave {len(outcomes)} results for {len(calls)}."
                 )
         except Exception as exc:
-            outcomes = [self._translated(exc) for _ in calls]
+            outcomes = self._translated(exc, len(calls))
         return iter(outcomes)
+
+    def _made(
+        self, one: Callable[[Any], Any], many: str, calls: list[_Call]
+    ) -> Sequence[Any]:
+        """Make the calls: together, or where the backend cannot, one by one.
+
+        One by one, each sees the context variables of its own caller: the key or the
+        place of a ticket may depend on a tenant that is kept there. Together they see
+        none, and a lone call does not either, or it would work until there are two.
+        """
+        if getattr(type(self.backend), many) is getattr(BaseBackend, many):
+            return [call.context.run(one, call.what) for call in calls]
+        if len(calls) == 1:
+            return [one(calls[0].what)]
+        outcomes: Sequence[Any] = getattr(self.backend, many)(
+            [call.what for call in calls]
+        )
+        return outcomes
 
 
 def check_journal_expire(expire: int) -> int:

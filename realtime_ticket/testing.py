@@ -146,7 +146,7 @@ class BackendContract:
         """Of 32 threads that pop one key at the same moment, exactly one gets it."""
         with self._store() as store:
             keys = self._fill(store)
-            results = _in_threads(32, lambda gate: _pop_all(store, keys, gate))
+            results = _in_threads(32, lambda gate: store.pop_all(keys, gate))
         _assert_one_winner_each(keys, results)
 
     def test_of_racing_processes_one_wins(self) -> None:
@@ -157,7 +157,7 @@ class BackendContract:
 
             def run(gate: Any) -> list[str | None]:
                 with self._store() as own:
-                    return _pop_all(own, keys, gate)
+                    return own.pop_all(keys, gate)
 
             results = _in_processes(8, run)
         _assert_one_winner_each(keys, results)
@@ -184,7 +184,7 @@ class BackendContract:
     def test_threads_share_an_instance(self) -> None:
         """Threads that use one instance at once each get their own texts."""
         with self._store() as store:
-            _in_threads(16, lambda gate: _add_and_pop(store, gate))
+            _in_threads(16, store.add_and_pop)
 
     def test_instances_share_the_storage(self) -> None:
         """What one instance adds, another pops."""
@@ -209,7 +209,7 @@ class BackendContract:
         self._require_processes()
         with self._store() as store:
             assert store.pop(store.new_key()) is None
-            _in_processes(4, lambda gate: _add_and_pop(store, gate), join=store)
+            _in_processes(4, store.add_and_pop, join=store)
 
     # Batches
 
@@ -447,7 +447,7 @@ class BackendContract:
 
     def _fill(self, store: Store) -> list[str]:
         """Add the tickets of a race and return their keys. Each text is its key."""
-        items = [Item(k, k, _LIFETIME) for k in self._new_keys(store)]
+        items = _named(self._new_keys(store))
         assert store.add_many(items) == [True] * len(items)
         return [item.key for item in items]
 
@@ -490,6 +490,23 @@ class Store:
     def disconnect(self, *user_ids: int, session: str | None = None) -> None:
         self.service.disconnect(*user_ids, session=session)
 
+    def pop_all(self, keys: Sequence[str], gate: Any) -> list[str | None]:
+        """Pop each key at the moment when all the others do."""
+        texts = []
+        for key in keys:
+            gate.wait(_PATIENCE)
+            texts.append(self.pop(key))
+        return texts
+
+    def add_and_pop(self, gate: Any) -> None:
+        """Add and pop texts that name their key, so that a crossed reply shows."""
+        gate.wait(_PATIENCE)
+        for _ in range(25):
+            keys = [self.new_key() for _ in range(3)]
+            assert self.add_many(_named(keys)) == [True] * 3
+            assert self.pop(keys[0]) == keys[0]
+            assert self.pop_many(keys) == [None, *keys[1:]]
+
 
 class AsyncStore(Store):
     """A backend as coroutines use it: batched, in a thread."""
@@ -515,8 +532,36 @@ class AsyncStore(Store):
         return async_to_sync(self._gather)(calls)
 
     async def _gather(self, calls: Sequence[Item | str]) -> list[Any]:
-        submit = self.service._batches.submit
+        submit = self.service._submit
         return await asyncio.gather(*[submit(call) for call in calls])
+
+    # Below, one event loop for all the calls, as a realtime server has. Loops that come
+    # and go with each call have clauses of their own.
+
+    def pop_all(self, keys: Sequence[str], gate: Any) -> list[str | None]:
+        rounds = async_to_sync(self.pop_each)([[key] for key in keys], gate)
+        return [text for (text,) in rounds]
+
+    async def pop_each(
+        self, batches: Sequence[Sequence[str]], gate: Any
+    ) -> list[list[str | None]]:
+        """Pop each batch at the moment when all the others do."""
+        rounds = []
+        for keys in batches:
+            gate.wait(_PATIENCE)
+            rounds.append(await self._gather(keys))
+        return rounds
+
+    def add_and_pop(self, gate: Any) -> None:
+        async def session() -> None:
+            for _ in range(25):
+                keys = [self.new_key() for _ in range(3)]
+                assert await self._gather(_named(keys)) == [True] * 3
+                assert await self._gather(keys[:1]) == keys[:1]
+                assert await self._gather(keys) == [None, *keys[1:]]
+
+        gate.wait(_PATIENCE)
+        async_to_sync(session)()
 
 
 BackendContract._store_class = Store
@@ -585,16 +630,9 @@ class AsyncDoor:
         """Of 32 coroutines in 8 threads that pop one key, exactly one gets it."""
         store = AsyncStore(self.make_backend())
         keys = [store.new_key() for _ in range(self.race_tickets)]
-        store.add_many([Item(key, key, _LIFETIME) for key in keys])
-
-        async def race(gate: Any) -> list[list[str | None]]:
-            rounds = []
-            for key in keys:
-                gate.wait(_PATIENCE)
-                rounds.append(await store._gather([key] * 4))
-            return rounds
-
-        results = _in_threads(8, lambda gate: _run(race(gate)))
+        store.add_many(_named(keys))
+        crowd = [[key] * 4 for key in keys]
+        results = _in_threads(8, lambda gate: _run(store.pop_each(crowd, gate)))
         lanes = [list(lane) for rounds in results for lane in zip(*rounds, strict=True)]
         store.service.close()
         _assert_one_winner_each(keys, lanes)
@@ -627,23 +665,9 @@ def _close_djangos_connections() -> None:
         django_db.connections.close_all()
 
 
-def _pop_all(store: Store, keys: Sequence[str], gate: Any) -> list[str | None]:
-    """Pop each key at the moment when all the others do."""
-    texts = []
-    for key in keys:
-        gate.wait(_PATIENCE)
-        texts.append(store.pop(key))
-    return texts
-
-
-def _add_and_pop(store: Store, gate: Any) -> None:
-    """Add and pop texts that name their key, so that a crossed reply shows."""
-    gate.wait(_PATIENCE)
-    for _ in range(25):
-        keys = [store.new_key() for _ in range(3)]
-        assert store.add_many([Item(k, k, _LIFETIME) for k in keys]) == [True] * 3
-        assert store.pop(keys[0]) == keys[0]
-        assert store.pop_many(keys) == [None, *keys[1:]]
+def _named(keys: Sequence[str]) -> list[Item]:
+    """Return an item for each key, whose text is the key."""
+    return [Item(key, key, _LIFETIME) for key in keys]
 
 
 def _watch(
@@ -713,7 +737,7 @@ def _in_processes(
             child.start()
     try:
         if join is not None:
-            _add_and_pop(join, gate)
+            join.add_and_pop(gate)
         results = []
         for receiver, _ in ends:
             assert receiver.poll(_PATIENCE), "a process hangs"

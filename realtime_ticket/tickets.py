@@ -140,8 +140,9 @@ def check_session(session: object, max_age: object) -> None:
     """Accept what a ticket says of its login. Raise ValueError for anything else."""
     if not isinstance(session, str) or len(session) > MAX_SESSION:
         raise ValueError(f"A session is a str of at most {MAX_SESSION} characters.")
-    if max_age is not None and (type(max_age) is not int or max_age < 0):
-        raise ValueError(f"max_age is an int >= 0 seconds, or None, not {max_age!r}.")
+    is_time = type(max_age) is int and 0 <= max_age <= _MAX_SAFE_INTEGER
+    if max_age is not None and not is_time:
+        raise ValueError(f"max_age is an int of 0 to {_MAX_SAFE_INTEGER} seconds.")
 
 
 def encode(
@@ -179,6 +180,7 @@ def encode(
     try:
         fields["id"] = _portable(claims["id"])
         data = _JSON_ENCODER.encode(fields)
+        _check_characters(data, fields)
     except (TypeError, ValueError, RecursionError) as exc:
         raise InvalidClaims(f"Claims must be JSON: {exc}") from exc
     if len(data) > MAX_DATA:
@@ -196,16 +198,22 @@ def decode(data: str, *, value: str, audience: str) -> Ticket:
     is_text = isinstance(data, str) and data.isascii() and len(data) <= MAX_DATA
     try:
         claims = _JSON_DECODER.decode(data) if is_text else None
+        _check_characters(data, claims)
     except (ValueError, RecursionError):
         claims = None
     if not isinstance(claims, dict):
         raise InvalidTicket("mismatch")
-    issued_at, expires_at = claims.pop("iat", None), claims.pop("exp", None)
+    if not isinstance(claims.get("id"), str):
+        claims["id"] = _integer(claims.get("id"))
+    issued_at = _integer(claims.pop("iat", None))
+    expires_at = _integer(claims.pop("exp", None))
     session, max_age = claims.pop("sid", ""), claims.pop("max_age", None)
+    if (whole := _integer(max_age)) is not None:
+        max_age = whole
     if (
         not _identifies(claims)
-        or type(issued_at) is not int
-        or type(expires_at) is not int
+        or issued_at is None
+        or expires_at is None
         or claims.pop("aud", "") != audience
     ):
         raise InvalidTicket("mismatch")
@@ -229,6 +237,29 @@ def _identifies(claims: dict[str, Any]) -> bool:
     user_id, username = claims.get("id"), claims.get("username")
     is_id = isinstance(user_id, (int, str)) and not isinstance(user_id, bool)
     return is_id and isinstance(username, str)
+
+
+def _integer(number: object) -> int | None:
+    """Return the integer that a number in JSON is, or None for anything else.
+
+    7, 7.0 and 7e0 are one number, and JavaScript cannot tell them apart. Nor can it
+    tell integers beyond 2^53 - 1 apart, so they are refused.
+    """
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    if type(number) is int and abs(number) <= _MAX_SAFE_INTEGER:
+        return number
+    return None
+
+
+def _check_characters(data: object, value: object) -> None:
+    """Raise ValueError for half of a surrogate pair, which is no character.
+
+    JSON can write it (RFC 8259, section 8.2), but some readers cannot hold it, and
+    nobody can encode it in UTF-8.
+    """
+    if isinstance(data, str) and ("\\ud" in data or "\\uD" in data):
+        json.dumps(value, ensure_ascii=False).encode()
 
 
 def _portable(user_id: int | str) -> int | str:

@@ -21,6 +21,7 @@ from django.views.decorators.csrf import csrf_protect
 
 from . import conf
 from .exceptions import InvalidAudience, NotAuthenticated, StorageError
+from .reports import logged_by_us
 from .shortcuts import aissue_ticket, issue_ticket
 from .tickets import Ticket, check_audience
 
@@ -104,6 +105,7 @@ class BaseTicketView(View):
         response = JsonResponse({"status": "error", "message": message}, status=status)
         if status == 503:
             response["Retry-After"] = _RETRY_AFTER
+            logged_by_us(response, self.request)
         return response
 
     def _method_not_allowed(self) -> JsonResponse:

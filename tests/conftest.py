@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from django.db import connections
@@ -10,9 +12,35 @@ from django.test.utils import setup_databases
 from pytest_django import DjangoDbBlocker
 from pytest_django.plugin import blocking_manager_key
 
-from tests import servers
+from tests import parts, servers
+
+if TYPE_CHECKING:
+    from tests.matrix import World
 
 pytest.register_assert_rewrite("realtime_ticket.testing")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for part in parts.PARTS:
+        config.addinivalue_line("markers", f"{part.name}: {part.about}")
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Mark each test with its part, and leave out the parts that this run has not.
+
+    The workers of pytest-xdist must agree on the names of tests: an object's address,
+    which may come with the text of a parameter, goes.
+    """
+    kept, left_out = [], []
+    for item in items:
+        item._nodeid = re.sub(r" at 0x[0-9a-f]+", "", item.nodeid)
+        part = parts.part_of(item.path)
+        item.add_marker(part.name)
+        (kept if parts.RUN in part.runs else left_out).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -49,3 +77,12 @@ def make_test_database(alias: str, blocker: DjangoDbBlocker) -> None:
         setup_databases(
             verbosity=0, interactive=False, aliases={alias}, serialized_aliases=set()
         )
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Give the storage and the site of the example servers, started once."""
+    from tests import matrix
+
+    with matrix.world(tmp_path_factory.mktemp("world")) as world:
+        yield world

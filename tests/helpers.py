@@ -108,6 +108,9 @@ class FailingBackend(BaseBackend):
     def pop(self, key: str) -> str | None:
         raise self.error
 
+    def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
+        raise self.error
+
 
 @contextmanager
 def using(backend: BaseBackend, **options: Any) -> Iterator[TicketService]:

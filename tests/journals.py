@@ -92,6 +92,7 @@ def entry(
     fields: dict[str, Any] = {
         "id": id or f"{user}-{session}-{at}",
         "at": int(at),
+        "expire": 120,
         "kind": "session" if session else "user",
         "users": [user],
     }

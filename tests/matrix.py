@@ -184,14 +184,19 @@ NODE = "examples/node-ws/node_modules"
 ROWS = {row.name: row for row in [
     Row(name="aiohttp", modules=("aiohttp",)),
     Row(name="autobahn", modules=("autobahn", "twisted"), events=None),
+    Row(name="caddy", programs=("caddy", "setpriv"), discreet=True, events=None,
+        carriers=("subprotocol", "query"), cautious=(', ""]`', ']`')),
     Row(name="channels-daphne", modules=("channels", "daphne"), refused=403, down=403),
     Row(name="channels-uvicorn", modules=("channels", "uvicorn"), discreet=True),
     Row(name="cyclone", modules=("cyclone", "twisted", "wsproto"), discreet=True),
     Row(name="fastapi", modules=("fastapi", "uvicorn"), discreet=True,
-        refused=4401, foreign=4403, down=1013),
+        refused=4401, foreign=4403, down=4013),
     Row(name="gevent", modules=("gevent", "simple_websocket")),
     Row(name="gevent-gunicorn", discreet=True,
         modules=("gevent", "gunicorn", "simple_websocket")),
+    Row(name="haproxy", programs=("haproxy", "setpriv"), discreet=True, events=None,
+        carriers=("subprotocol", "query"),
+        cautious=("req.fhdr_cnt(origin) eq 0", "always_false")),
     Row(name="litestar", modules=("litestar", "uvicorn"), discreet=True),
     Row(name="nginx", programs=("nginx", "setpriv"), discreet=True, events=None,
         carriers=("subprotocol", "query"), cautious=('""           1;', '""  0;')),
@@ -428,6 +433,15 @@ class Server:
 
         return asyncio.run(come_and_go())
 
+    def ask(self, method: str, ticket: str, **headers: str) -> int:
+        """Send a plain request with a ticket in its query, and return the status."""
+        path = "/ws" if self.row.events is None else "/events"
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        with contextlib.closing(client):
+            headers = {"Origin": self.origin, **headers}
+            client.request(method, f"{path}?ticket={ticket}", headers=headers)
+            return client.getresponse().status
+
     @contextlib.contextmanager
     def listening(
         self, ticket: str, origin: str | None = None
@@ -444,10 +458,14 @@ class Server:
                 yield response
 
     def stream(self, ticket: str, origin: str | None = "ours") -> tuple[int, str]:
-        """Ask for ``/events``. Return the status, and the first line for its page."""
+        """Ask for ``/events``. Return the status, and the first event for its page."""
         origin = self.origin if origin == "ours" else origin
         with self.listening(ticket, origin) as response:
             line = response.readline().decode().strip()
+            if response.status == 200:
+                assert line == ": connected"
+                while not line.startswith("data:"):
+                    line = response.readline().decode().strip()
         readers = response.getheader("Access-Control-Allow-Origin")
         if origin and readers not in (origin, "*"):
             line = f"hidden: Access-Control-Allow-Origin is {readers}"
@@ -471,15 +489,16 @@ class Visit(NamedTuple):
 
 @contextmanager
 def serving(
-    row: Row, world: World, folder: Path, edit: tuple[str, str] | None = None
+    row: Row, world: World, folder: Path, *edits: tuple[str, str]
 ) -> Iterator[Server]:
-    """Run an example until the block ends, or a copy in which a text is replaced."""
+    """Run an example until the block ends, or a copy in which texts are replaced."""
     example, port, log = SERVERS[row.name], free_ports()[0], folder / "log"
     directory = example.directory
-    if edit:
+    if edits:
         directory = folder / "edited"
         shutil.copytree(example.directory, directory)
-        replace(directory, *edit)
+        for old, new in edits:
+            replace(directory, old, new)
     with log.open("wb") as output:
         process = subprocess.Popen(
             example.command,

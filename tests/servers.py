@@ -26,6 +26,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from tests import parts
+
 REQUIRED = os.environ.get("REALTIME_TICKET_REQUIRE_SERVERS") == "1"
 USER = pwd.getpwuid(os.getuid()).pw_name
 VARIABLE = "REALTIME_TICKET_TEST_DIR"
@@ -64,6 +66,7 @@ PROGRAMS = {
     "redis-sentinel": ("redis-server", "redis"),
     "redis-cluster": ("redis-server", "redis"),
     "memcached": ("memcached", "pymemcache"),
+    "twemproxy": ("nutcracker", "redis"),
     "postgresql": ("postgres", "psycopg"),
     "mariadb": ("mariadbd", "MySQLdb"),
 }
@@ -72,6 +75,8 @@ PROGRAMS = {
 
 def missing(name: str) -> str | None:
     """Return why this server cannot be tested, or None."""
+    if parts.RUN == "quick":
+        return f"{name}: a quick run has no servers"
     program, driver = PROGRAMS[name]
     if not find(program):
         return f"{name}: {program} is not installed"

@@ -27,7 +27,7 @@ from realtime_ticket import (
 )
 from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.handshake import PROTOCOL, AllowedOrigins
-from realtime_ticket.integrations.asgi import TicketMiddleware
+from realtime_ticket.integrations.asgi import HideTickets, TicketMiddleware
 from tests.helpers import CLAIMS, GOOD, FailingBackend, same_ticket, using
 from tests.test_layering import python
 
@@ -37,7 +37,7 @@ ORIGINS = AllowedOrigins(["https://example.com"], allow_missing=False)
 REFUSALS: dict[str, tuple[int, int, str, dict[bytes, bytes]]] = {
     "ticket": (401, 4401, "No valid ticket.", {b"www-authenticate": b"Ticket"}),
     "origin": (403, 4403, "This origin may not connect.", {}),
-    "storage": (503, 1013, "Try again with a new ticket.", {b"retry-after": b"1"}),
+    "storage": (503, 4013, "Try again with a new ticket.", {b"retry-after": b"1"}),
 }
 """Status, close code, message and header for each reason."""
 
@@ -218,7 +218,7 @@ class TestLettingIn:
         ("kind", "options"),
         [
             ("lifespan", {}),
-            ("webtransport", {}),
+            ("channel", {}),  # of a worker of Channels
             ("http", {"scope_types": ("websocket",)}),
             ("websocket", {"scope_types": ["http"]}),
         ],
@@ -228,7 +228,7 @@ class TestLettingIn:
     ) -> None:
         """The application gets the very scope, receive and send of the server."""
         scope = showing(value, kind, "query")
-        if kind == "lifespan":
+        if kind in ("lifespan", "channel"):
             scope = {"type": kind}
         before = copy.copy(scope)
         app, peer = App(), Peer(scope)
@@ -238,10 +238,27 @@ class TestLettingIn:
         assert app.received[1:] == (peer.receive, peer.send)
         assert service.consume(value)
 
+    @pytest.mark.parametrize("kind", ["webtransport", "", "HTTP"])
+    @pytest.mark.parametrize("guarded", [["websocket"], ["http"]])
+    def test_refuses_scopes_that_nobody_knows(
+        self, service: TicketService, kind: str, guarded: list[str]
+    ) -> None:
+        """A new kind of connection is let in by no ticket, and so by nothing."""
+        app, scope = App(), a_scope(kind, query=f"ticket={GOOD}")
+        with pytest.raises(ValueError, match=f"'{kind}' cannot be guarded"):
+            Peer(scope).connect(guard(app, service, scope_types=guarded))
+        assert not app.received
+
+    @pytest.mark.parametrize("kinds", ["websocket", ["webtransport"], ["lifespan"]])
+    def test_guards_known_scopes_alone(self, kinds: Any) -> None:
+        """A misspelt type, or one string, fails when the application is made."""
+        with pytest.raises(ValueError, match="can be guarded"):
+            guard(App(), None, scope_types=kinds)
+
     def test_hands_receive_on(self, service: TicketService, value: str) -> None:
         """It reads no message that is the application's."""
         app, peer = App(), Peer(showing(value))
-        peer.connect(guard(app, service))
+        peer.connect(guard(app, service, disconnect=False))
         assert app.received[1] == peer.receive
 
     @pytest.mark.parametrize(
@@ -414,6 +431,110 @@ class TestTheScope:
         assert value not in repr(app.scope)
 
 
+class TestMethods:
+    """OPTIONS, as a browser sends it before a page's request, and HEAD."""
+
+    def preflight(self, value: str, **more: Any) -> dict[str, Any]:
+        headers = (
+            ("origin", "https://example.com"),
+            ("access-control-request-method", "GET"),
+            ("access-control-request-headers", "last-event-id"),
+        )
+        query = f"room=7&ticket={value}"
+        return a_scope("http", method="OPTIONS", query=query, headers=headers, **more)
+
+    def test_a_preflight_spends_nothing(
+        self, service: TicketService, value: str
+    ) -> None:
+        """Nor does it reach the application, or leave its ticket in the log."""
+        app, scope = App(), self.preflight(value)
+        start, body = Peer(scope).connect(guard(app, service)).sent
+        assert start["status"] == 403
+        assert json.loads(body["body"])["message"] == (
+            "No CORS middleware answered this preflight."
+        )
+        assert not app.received
+        assert scope["query_string"] == b"room=7"
+        assert service.consume(value)
+
+    @pytest.mark.parametrize(
+        "options", [{"pass_preflights": True}, {"required": False}]
+    )
+    def test_a_preflight_may_be_the_applications(
+        self, service: TicketService, value: str, options: dict[str, bool]
+    ) -> None:
+        """As nobody: its CORS middleware needs no user."""
+        app, scope = App(), self.preflight(value)
+        middleware = guard(app, service, load_user=True, origins=ORIGINS, **options)
+        assert Peer(scope).connect(middleware).is_let_in
+        assert app.scope["ticket"] is None
+        assert isinstance(app.scope["user"], AnonymousUser)
+        assert app.scope["query_string"] == scope["query_string"] == b"room=7"
+        assert value not in repr(app.scope)
+        assert service.consume(value)
+
+    def test_a_preflight_of_a_foreign_page_is_refused(
+        self, service: TicketService, value: str
+    ) -> None:
+        app, origins = App(), AllowedOrigins(["https://a.example"], allow_missing=True)
+        middleware = guard(app, service, origins=origins, pass_preflights=True)
+        assert Peer(self.preflight(value)).connect(middleware).sent[0]["status"] == 403
+        assert not app.received
+        assert service.consume(value)
+
+    def test_a_request_is_no_preflight_by_its_headers(
+        self, service: TicketService
+    ) -> None:
+        """Nobody gets in without a ticket by looking like a preflight."""
+        app, scope = App(), self.preflight("")
+        scope["method"] = "GET"
+        middleware = guard(app, service, pass_preflights=True)
+        assert Peer(scope).connect(middleware).sent[0]["status"] == 401
+        plain = a_scope("http", method="OPTIONS")
+        assert Peer(plain).connect(middleware).sent[0]["status"] == 401
+        assert not app.received
+
+    @pytest.mark.parametrize("method", ["HEAD", "POST", "OPTIONS", "PROPFIND"])
+    def test_each_request_spends_a_ticket(
+        self, service: TicketService, value: str, method: str
+    ) -> None:
+        """Whatever its method: the application runs in the user's name."""
+        app, scope = App(), showing(value, "http", method=method)
+        assert Peer(scope).connect(guard(app, service)).is_let_in
+        assert app.scope["ticket"].username == "ada"
+        with pytest.raises(InvalidTicket):
+            service.consume(value)
+
+
+class TestHideTickets:
+    @kinds
+    def test_shows_the_server_no_ticket(self, value: str, kind: str) -> None:
+        """The scope that the server logs loses it, and the application's keeps it."""
+        app, scope = App(), a_scope(kind, query=f"room=7&ticket={value}")
+        peer = Peer(scope).connect(HideTickets(app))
+        assert peer.is_let_in
+        assert scope["query_string"] == b"room=7"
+        assert app.scope == scope | {
+            "query_string": f"room=7&ticket={value}".encode(),
+        }
+
+    def test_serves_the_middleware(self, service: TicketService, value: str) -> None:
+        """Around it, and around what copies scopes."""
+        app, scope = App(), showing(value, carrier="query")
+
+        async def router(scope: Any, receive: Any, send: Any) -> None:
+            await guard(app, service)({**scope, "path": "/"}, receive, send)
+
+        assert Peer(scope).connect(HideTickets(router)).is_let_in
+        assert app.scope["query_string"] == scope["query_string"] == b"room=7"
+
+    @pytest.mark.parametrize("scope", [{"type": "lifespan"}, {"type": "webtransport"}])
+    def test_leaves_other_scopes_alone(self, scope: dict[str, Any]) -> None:
+        app, before = App(), copy.copy(scope)
+        Peer(scope).connect(HideTickets(app))
+        assert app.scope == scope == before
+
+
 class TestCarriers:
     def test_are_chosen(self, service: TicketService, value: str) -> None:
         """A ticket elsewhere is none, and is not spent."""
@@ -481,7 +602,8 @@ class TestTheSubprotocol:
     def test_leaves_http_alone(self, service: TicketService, value: str) -> None:
         """A response has none."""
         app = App()
-        peer = Peer(showing(value, "http", "query")).connect(guard(app, service))
+        middleware = guard(app, service, disconnect=False)
+        peer = Peer(showing(value, "http", "query")).connect(middleware)
         assert [message["type"] for message in peer.sent] == [
             "http.response.start",
             "http.response.body",

@@ -58,7 +58,7 @@ class TestOptions:
     @pytest.mark.parametrize("value", [[], (), set()])
     def test_no_servers(self, value: Any) -> None:
         """At least one is needed."""
-        with pytest.raises(TypeError, match="servers is empty"):
+        with pytest.raises(TypeError, match="servers is a list"):
             MemcachedBackend(servers=value)
 
     def test_that_do_not_exist(self) -> None:

@@ -824,3 +824,11 @@ class TestThreadSensitive:
         asyncio.run(scene())
         commit.close()
         assert storage.batches == [["a", "b", "c"]]
+
+
+def test_another_event_loop_is_told_what_to_do() -> None:
+    """Under trio, as with ``hypercorn -k trio``, no loop of asyncio is running."""
+    with using(RecordingBackend()) as service:
+        coroutine = service.aissue(CLAIMS)
+        with pytest.raises(RuntimeError, match="With trio, call the twin"):
+            coroutine.send(None)

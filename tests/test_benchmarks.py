@@ -42,10 +42,12 @@ NEEDS = {
     4: ["redis", "memcached"],
     8: ["redis", "memcached", "postgresql", "mariadb"],
     9: [],
+    10: ["redis", "memcached", "postgresql"],
+    11: ["redis", "memcached", "postgresql"],
 }
 OWN = {"REALTIME_TICKET_TEST_DIR", "DJANGO_SETTINGS_MODULE"}
 """What would lead a row to the servers of the tests. It has its own, and fills them."""
-PEERS = {2: ["coredis", "glide"]}
+PEERS = {2: ["coredis", "glide"], 11: ["uvicorn"]}
 
 
 @pytest.mark.parametrize("number", NEEDS)

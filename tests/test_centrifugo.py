@@ -7,6 +7,7 @@ https://centrifugal.dev/docs/server/proxy#connect-proxy and its ``proxy.proto``.
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import re
@@ -141,6 +142,21 @@ def test_a_ticket_says_who_connects(service: TicketService) -> None:
     data = {"ticket": service.issue(CLAIMS).value}
     answer = result(connect(data=data, name="js", version="1.2", channels=["news"]))
     assert answer == {"user": "7", "info": {"username": "ada"}}
+
+
+def test_the_data_may_come_in_base64(service: TicketService) -> None:
+    """With Centrifugo's ``binary_encoding``, as ``b64data``."""
+
+    def encoded(text: bytes) -> str:
+        return base64.b64encode(text).decode()
+
+    data = json.dumps({"ticket": service.issue(CLAIMS).value}).encode()
+    assert result(connect(b64data=encoded(data)))["user"] == "7"
+    assert disconnect(connect(b64data=encoded(data))) == 4401
+    for text in (b"", b"[]", b"null", b"\xff", b"{", b"[" * 100_000):
+        assert disconnect(connect(b64data=encoded(text))) == 4401
+    for value in (None, 7, [], {}, "", "%", "e30", "\u00e9"):
+        assert disconnect(connect(b64data=value)) == 4401
 
 
 def test_another_key_opens_nothing(service: TicketService) -> None:

@@ -7,16 +7,22 @@ from typing import Any
 
 import pytest
 from django.core import checks
+from django.core.cache.backends.filebased import FileBasedCache
+from django.core.cache.backends.memcached import PyMemcacheCache
+from django.core.cache.backends.redis import RedisCache, RedisCacheClient
 from django.core.checks import CheckMessage
 from django.core.checks.registry import registry
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection, connections
+from django_bmemcached.memcached import BMemcached
+from django_redis.cache import RedisCache as DjangoRedisCache
+from django_redis.client.herd import HerdClient
 
 from realtime_ticket.backends import _database_checks
 from realtime_ticket.backends.database import DatabaseBackend
 from tests import servers
-from tests.helpers import hide_package
+from tests.helpers import hide_package, real_redis
 
 BACKENDS = "realtime_ticket.backends."
 REDIS = f"{BACKENDS}redis.RedisBackend"
@@ -29,7 +35,47 @@ LOCMEM = f"{BACKENDS}locmem.LocMemBackend"
 CACHES = "django.core.cache.backends."
 MIDDLEWARE = "realtime_ticket.middleware.RealtimeTicketMiddleware"
 PROCESSOR = "realtime_ticket.context_processors.realtime_ticket"
+LEVELS = {"E": checks.ERROR, "W": checks.WARNING, "I": checks.INFO}
 REDIS_PATIENCE = {"socket_timeout": 1, "socket_connect_timeout": 1, "retry": None}
+
+
+HERD = "django_redis.client.herd.HerdClient"
+
+
+class OwnHerdClient(HerdClient):
+    pass
+
+
+class OwnDjangoRedis(DjangoRedisCache):
+    pass
+
+
+class OwnBMemcached(BMemcached):
+    pass
+
+
+class OwnDelete(FileBasedCache):
+    def delete(self, key: str, version: int | None = None) -> bool:
+        super().delete(key, version)
+        return True
+
+
+class OwnRedis(RedisCache):
+    pass
+
+
+class OwnRedisClient(RedisCacheClient):
+    pass
+
+
+class OwnClient(RedisCache):
+    def __init__(self, server: Any, params: Any) -> None:
+        super().__init__(server, params)
+        self._class = OwnRedisClient
+
+
+class OwnPyMemcache(PyMemcacheCache):
+    pass
 
 
 def findings(databases: list[str] | None = None) -> list[CheckMessage]:
@@ -43,8 +89,7 @@ def findings(databases: list[str] | None = None) -> list[CheckMessage]:
     ]
     for message in messages:
         assert message.hint, f"{message.id} has no hint"
-        is_error = str(message.id).startswith("realtime_ticket.E")
-        assert message.level == (checks.ERROR if is_error else checks.WARNING)
+        assert message.level == LEVELS[str(message.id).partition(".")[2][0]]
     return messages
 
 
@@ -119,17 +164,17 @@ class TestSettings:
             ({"BACKEND": DATABASE, "DATABASE": "nothing"}, ["E010"]),
             ({"SERVICE_KEYS": "a" * 32}, ["E013"]),
             ({"SERVICE_KEYS": ["too-short"]}, ["E013"]),
-            ({"DISCONNECT": 1}, ["E016"]),
-            ({"DISCONNECT": "False"}, ["E016"]),
-            ({"JOURNAL_EXPIRE": 59}, ["E017"]),
-            ({"JOURNAL_EXPIRE": 3601}, ["E017"]),
-            ({"JOURNAL_EXPIRE": "120"}, ["E017"]),
-            ({"JOURNAL_EXPIRE": True}, ["E017"]),
+            ({"DISCONNECT": 1}, ["E017"]),
+            ({"DISCONNECT": "False"}, ["E017"]),
+            ({"JOURNAL_EXPIRE": 59}, ["E018"]),
+            ({"JOURNAL_EXPIRE": 3601}, ["E018"]),
+            ({"JOURNAL_EXPIRE": "120"}, ["E018"]),
+            ({"JOURNAL_EXPIRE": True}, ["E018"]),
             ({"BACKEND": LOCMEM}, ["W001"]),
             ({"EXPIRE": 121, "JOURNAL_EXPIRE": 121}, ["W002"]),
-            ({"EXPIRE": 121}, ["W002", "W022"]),
-            ({"EXPIRE": 120, "JOURNAL_EXPIRE": 119}, ["W022"]),
-            ({"EXPIRE": 121, "JOURNAL_EXPIRE": 0}, ["E017", "W002", "W022"]),
+            ({"EXPIRE": 121}, ["W002", "W023"]),
+            ({"EXPIRE": 120, "JOURNAL_EXPIRE": 119}, ["W023"]),
+            ({"EXPIRE": 121, "JOURNAL_EXPIRE": 0}, ["E018", "W002", "W023"]),
             ({"EXPIRY": 10}, ["W011"]),
             ({"REDIS_URL": "redis://x", "TTL": 1}, ["W011", "W011"]),
             ({"EXPIRE": 0, "PREFIX": "", "CLAIMS": 7}, ["E003", "E006", "E008"]),
@@ -188,21 +233,27 @@ class TestSettings:
         assert check_ids() == ["W011"]
 
     def test_a_backend_for_tickets_only(self, configure: Any) -> None:
-        """W020 names the backend that cannot tell of disconnects, and what to do."""
+        """W022 names the backend that cannot tell of disconnects, and what to do."""
         configure(BACKEND="tests.helpers.RecordingBackend")
         (finding,) = findings()
-        assert finding.id == "realtime_ticket.W020"
+        assert finding.id == "realtime_ticket.W022"
         assert finding.msg.startswith("RecordingBackend has no read_many()")
         assert "Write read_many()" in str(finding.hint)
 
-    def test_memory_is_fine_for_development(
-        self, configure: Any, settings: Any
+    @pytest.mark.parametrize("backend", [LOCMEM, CACHE])
+    def test_memory_in_development(
+        self, configure: Any, settings: Any, backend: str
     ) -> None:
-        """With DEBUG a storage in one process draws no warning."""
+        """With DEBUG it may be right. So it is no warning, but it is said: a realtime
+        server in a process of its own refuses every ticket.
+
+        Mutants: memory-unsaid-in-development.
+        """
         settings.DEBUG = True
-        for values in ({"BACKEND": LOCMEM}, {"BACKEND": CACHE}):
-            configure(**values)
-            assert check_ids() == []
+        configure(BACKEND=backend)
+        (finding,) = findings()
+        assert finding.id == "realtime_ticket.I007"
+        assert "another process refuses" in finding.msg
 
 
 class TestTemplateVariable:
@@ -312,6 +363,43 @@ class TestCache:
         }
         assert check_ids() == ids
 
+    @pytest.mark.parametrize(
+        ("backend", "options", "ids"),
+        [
+            ("django_redis.cache.RedisCache", {"CLIENT_CLASS": HERD}, ["E015"]),
+            ("django_redis.cache.RedisCache",
+             {"CLIENT_CLASS": f"{__name__}.OwnHerdClient"}, ["E015"]),
+            (f"{__name__}.OwnDjangoRedis", {"CLIENT_CLASS": HERD}, ["E015"]),
+            (f"{__name__}.OwnDjangoRedis", {"IGNORE_EXCEPTIONS": True}, ["E011"]),
+            ("django_bmemcached.memcached.BMemcached", {}, ["E016"]),
+            (f"{__name__}.OwnBMemcached", {}, ["E016"]),
+            (f"{__name__}.OwnDelete", {"MAX_ENTRIES": 1000}, ["W021"]),
+            (f"{__name__}.OwnClient", {}, ["W004", "W021"]),
+            (f"{__name__}.OwnPyMemcache", {}, ["W004", "W012"]),
+            (f"{__name__}.OwnRedis", {}, ["W004"]),
+            (f"{__name__}.OwnRedis", REDIS_PATIENCE, []),
+        ],
+        ids=lambda value: ascii(value)[:60],
+    )  # fmt: skip
+    def test_is_judged_by_what_it_does(
+        self, settings: Any, backend: str, options: dict[str, Any], ids: list[str]
+    ) -> None:
+        """What lets expired tickets in, or several people with one, is an error, under
+        any name; what nobody has tried is a warning.
+
+        Mutants: check-lets-herds-in, check-lets-several-in, check-knows-caches-by-name.
+        """
+        if "redis" in backend.lower() and backend != f"{__name__}.OwnRedis":
+            options = options | {"CONNECTION_POOL_KWARGS": REDIS_PATIENCE}
+        settings.CACHES = settings.CACHES | {
+            "tickets": {
+                "BACKEND": backend,
+                "LOCATION": "redis://localhost" if "edis" in backend else "127.0.0.1:1",
+                "OPTIONS": options,
+            }
+        }
+        assert check_ids() == ids
+
     def test_django_redis_can_hide_errors_everywhere(self, settings: Any) -> None:
         """Its global setting counts as well."""
         pytest.importorskip("django_redis")
@@ -413,6 +501,16 @@ class TestDatabase:
         assert check_ids() == []
         assert check_ids(["default"]) == ["W005"]
 
+    @pytest.mark.django_db
+    @pytest.mark.parametrize("name", ["/no/such/folder/db.sqlite3"])
+    def test_a_database_that_is_down(self, of_default: Any, name: str) -> None:
+        """W020, and no traceback: the table cannot be looked for either."""
+        connection.close()
+        of_default(NAME=name)
+        (finding,) = findings(["default"])
+        assert finding.id == "realtime_ticket.W020"
+        assert name in finding.msg and "DATABASES['default']" in str(finding.hint)
+
     def test_without_permission_nothing_is_asked(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -442,3 +540,58 @@ def test_several_memcached_servers_are_not_one(settings: Any, configure: Any) ->
     }
     configure(BACKEND=CACHE, CACHE="memcached")
     assert check_ids() == ["W012"]
+
+
+class TestStorages:
+    """A storage that is asked, because the command may ask."""
+
+    @pytest.mark.parametrize(
+        ("values", "says"),
+        [
+            ({"BACKEND": REDIS, "REDIS": {"port": 1}}, "Redis at localhost:1 refuses"),
+            ({"BACKEND": MEMCACHED, "MEMCACHED": "127.0.0.1:1"}, "127.0.0.1:1 refuses"),
+            ({"BACKEND": CACHE, "CACHE": "redis-down"}, "is not there"),
+        ],
+        ids=["Redis", "Memcached", "cache"],
+    )
+    def test_that_are_down(
+        self, configure: Any, values: dict[str, Any], says: str, caplog: Any
+    ) -> None:
+        """W020 names the address and the setting. Without a database, nothing is
+        asked.
+
+        Mutants: check-asks-no-storage.
+        """
+        configure(**values)
+        assert check_ids() == []
+        (finding,) = findings(["default"])
+        assert finding.id == "realtime_ticket.W020"
+        assert says in finding.msg and finding.hint
+        assert not caplog.records
+
+    @pytest.mark.parametrize("rights", ["+set", "+getdel", "+get"])
+    def test_whose_user_may_do_one_thing(self, configure: Any, rights: str) -> None:
+        """As the documentation has it, a user either issues or consumes. One who may
+        do neither is found."""
+        with real_redis() as client:
+            words = f"ACL SETUSER half reset on >x ~rt_* {rights}".split()
+            client.execute_command(*words)
+            configure(REDIS={"unix_socket_path": str(servers.REDIS),
+                             "username": "half", "password": "x"})  # fmt: skip
+            ids = check_ids(["default"])
+            client.execute_command("ACL", "DELUSER", "half")
+        assert ids == (["W020"] if rights == "+get" else [])
+
+    @pytest.mark.django_db
+    def test_that_work(self, configure: Any) -> None:
+        """Draw no remark; nor does a database that is not to be asked, or a wrong
+        setting, which another check has reported."""
+        servers.require("redis")
+        configure(REDIS={"unix_socket_path": str(servers.REDIS)})
+        assert check_ids(["default"]) == []
+        configure(BACKEND=DATABASE)
+        assert check_ids(["default"]) == check_ids(["other"]) == []
+        configure(BACKEND=CACHE, CACHE="database")
+        assert check_ids(["other"]) == []
+        configure(EXPIRE=0)
+        assert check_ids(["default"]) == ["E003"]

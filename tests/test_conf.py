@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import ssl
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.test import TestCase, override_settings
+from django.utils.module_loading import import_string
 
 from realtime_ticket import TicketService, conf, get_service, signals
 from realtime_ticket.backends.base import BaseBackend
@@ -30,7 +32,58 @@ MEMCACHED = f"{BACKENDS}memcached.MemcachedBackend"
 CACHE = f"{BACKENDS}cache.CacheBackend"
 DATABASE = f"{BACKENDS}database.DatabaseBackend"
 LOCMEM = f"{BACKENDS}locmem.LocMemBackend"
+SENTINEL = f"{BACKENDS}redis_sentinel.RedisSentinelBackend"
+CLUSTER = f"{BACKENDS}redis_cluster.RedisClusterBackend"
 DUMMY_CACHE = {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}
+
+AT_SENTINEL: dict[str, Any] = {
+    "sentinels": [("10.0.0.1", 26379)], "service_name": "tickets",
+}  # fmt: skip
+AT_CLUSTER: dict[str, Any] = {"startup_nodes": [("10.0.0.1", 6379)]}
+WRONG_REDIS: list[dict[str, Any]] = [
+    {"connection_pool": None}, {"single_connection_client": True},
+    {"cache": object()}, {"cache_config": object()}, {"url": 7}, {"url": b"redis://x"},
+    {"url": "redis://x?socket_timeout=-1"},
+    {"host": 7}, {"host": ""}, {"host": None}, {"host": ["x"]},
+    {"host": "redis://:s3cret@10.0.0.1"}, {"host": "a,b"},
+    {"port": 0}, {"port": 70_000}, {"port": -1}, {"port": "x"}, {"port": None},
+    {"port": "s3cret"}, {"port": 1.5}, {"db": "x"}, {"db": -1}, {"db": None},
+    {"unix_socket_path": 7}, {"username": 7}, {"password": ["s3cret"]},
+    {"socket_timeout": "1"}, {"socket_timeout": 0}, {"socket_timeout": -1},
+    {"socket_timeout": True}, {"socket_connect_timeout": "1"},
+    {"health_check_interval": "1"},
+    {"max_connections": 2**31}, {"retry": 3}, {"retry": None},
+    {"retry_on_error": ["x"]}, {"retry_on_error": "x"}, {"protocol": 7},
+    {"socket_keepalive_options": [1]}, {"ssl": True, "ssl_cert_reqs": "maybe"},
+    {"ssl": True, "ssl_ca_certs": "/no/such/file"}, {"ssl": True, "ssl_keyfile": 7},
+    {"wait_replicas": "1"}, {"wait_replicas": -1}, {"wait_replicas": True},
+]  # fmt: skip
+WRONG_MEMCACHED: list[dict[str, Any]] = [
+    {"servers": wrong} for wrong in (
+        "a:1,b:1", "a:1;b:1", "a:1 b:1", "", None, 7, {"a": 1}, ("10.0.0.1", 11211),
+        [("10.0.0.1", 11211)], ["a:1", 7], ["a:1", "b:1,c:1"], "a:x", "a:99999", "::1",
+        "memcached://u:s3cret@a",
+    )
+] + [
+    {"timeout": "1"}, {"timeout": 0}, {"connect_timeout": -1}, {"tls_context": True},
+    {"serde": object()}, {"serializer": str}, {"deserializer": str},
+    {"encoding": "utf-16"}, {"socket_module": None}, {"key_prefix": 7},
+]  # fmt: skip
+WRONG_SENTINEL: list[dict[str, Any]] = [
+    {"service_name": None}, {"service_name": b"tickets"}, {"service_name": ""},
+    {"sentinel_kwargs": ["x"]}, {"sentinel_kwargs": {"pasword": "s3cret"}},
+    {"sentinel_kwargs": {"socket_timeout": "1"}},
+    *({"sentinels": wrong} for wrong in (
+        "a:1", [], [("a", 70_000)], [("redis://:s3cret@a", 1)], [(7, 1)], [("a", 1, 2)],
+    )),
+    {"port": 6379}, {"url": "redis://a"}, {"connection_pool": None},
+]  # fmt: skip
+WRONG_CLUSTER: list[dict[str, Any]] = [
+    *({"startup_nodes": wrong} for wrong in (
+        "a:1", [], None, [("a", 0)], [("redis://:s3cret@a", 1)], [{"host": "a"}],
+    )),
+    {"db": 1}, {"host": "a"}, {"connection_pool": None}, {"socket_timeout": "1"},
+]  # fmt: skip
 
 NOT_CALLABLE = 1
 SERVICE_KEY = "Ab9._~+/=-" * 4
@@ -57,6 +110,13 @@ class OwnSetting(Recording):
 
     setting = "MINE"
     shorthand = "room"
+
+
+class Clumsy(LocMemBackend):
+    """Has a bug that only some options show."""
+
+    def __init__(self, **options: Any) -> None:
+        self.room = options["room"]
 
 
 class Eager(BaseBackend):
@@ -365,6 +425,58 @@ class TestBackendOptions:
         assert caught.value.id == f"realtime_ticket.{id}"
         assert f"REALTIME_TICKET_{name}" in caught.value.message
         assert caught.value.hint
+
+    @pytest.mark.parametrize(
+        ("path", "options"),
+        [
+            *((REDIS, options) for options in WRONG_REDIS),
+            *((MEMCACHED, options) for options in WRONG_MEMCACHED),
+            *((SENTINEL, AT_SENTINEL | options) for options in WRONG_SENTINEL),
+            *((CLUSTER, AT_CLUSTER | options) for options in WRONG_CLUSTER),
+        ],
+        ids=lambda value: ascii(value).rpartition("Backend")[2][:60],
+    )
+    def test_that_drivers_would_refuse_when_they_are_used(
+        self, settings: Any, path: str, options: dict[str, Any]
+    ) -> None:
+        """manage.py check finds them, and the text repeats no value.
+
+        Mutants: redis-options-fail-when-they-are-used, redis-takes-a-pool,
+        memcached-options-fail-when-they-are-used.
+        """
+        name = import_string(path).setting
+        configure(settings, BACKEND=path, **{name: options})
+        with pytest.raises(conf.WrongSetting) as caught:
+            conf.backend()
+        assert caught.value.id == "realtime_ticket.E005"
+        assert f"REALTIME_TICKET_{name}" in caught.value.message
+        assert "s3cret" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("path", "options"),
+        [
+            (REDIS, {"port": "6379", "db": "1", "socket_timeout": None}),
+            (REDIS, {"host": "::1", "health_check_interval": 0}),
+            (REDIS, {"retry_on_error": [OSError], "password": b"x"}),
+            (REDIS, {"socket_keepalive_options": {1: 1}, "ssl_ca_certs": __file__}),
+            (MEMCACHED, {"servers": ["[::1]:11211", "a-b.example", "unix:/x", "/x"]}),
+            (MEMCACHED, {"servers": ("10.0.0.1:11211",), "timeout": 0.5}),
+            (MEMCACHED, {"tls_context": ssl.create_default_context()}),
+        ],
+        ids=lambda value: ascii(value).rpartition("Backend")[2][:60],
+    )
+    def test_that_are_fine(
+        self, settings: Any, path: str, options: dict[str, Any]
+    ) -> None:
+        """Numbers may be strings, as the environment has them; hosts of any kind."""
+        configure(settings, BACKEND=path, **{import_string(path).setting: options})
+        conf.backend()
+
+    def test_that_a_backend_of_ones_own_trips_over(self, settings: Any) -> None:
+        """Whatever a constructor raises is a wrong setting, not a traceback."""
+        configure(settings, BACKEND=f"{__name__}.Clumsy", OPTIONS={})
+        with pytest.raises(conf.WrongSetting, match=r"KeyError\('room'\)"):
+            conf.backend()
 
     def test_shorthand_is_named_in_the_hint(self, settings: Any) -> None:
         """Where a string will do, the hint says what it stands for."""

@@ -6,18 +6,21 @@ import ast
 import http.client
 import re
 import shlex
+import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, get_args
+from wsgiref.simple_server import make_server
 
 import psycopg
 import pytest
+from django.core.handlers.wsgi import WSGIHandler
 from django.db import connections
 from pymemcache.client.base import Client
 
@@ -290,6 +293,73 @@ def test_nginx_limits_the_rate(tmp_path: Path) -> None:
     assert set(statuses) == {200, 429}
     assert burst < statuses.count(200) <= burst + passed + 2
     assert statuses[: burst + 1] == [200] * (burst + 1)
+
+
+@pytest.fixture
+def behind_tls(tmp_path: Path, settings: Any) -> Iterator[Callable[[str], int]]:
+    """Give a way to ask for a ticket, through nginx with TLS, from a page's origin.
+
+    Nobody is logged in, so the answer is 401, after the check of the origin.
+    """
+    matrix.require(matrix.ROWS["nginx"])
+    settings.ALLOWED_HOSTS = ["example.com"]
+    certificate, key = tmp_path / "example.com.pem", tmp_path / "example.com.key"
+    openssl = "openssl req -x509 -newkey rsa:2048 -nodes"
+    subprocess.run(
+        [*openssl.split(), "-subj", "/CN=example.com", "-out", certificate,
+         "-keyout", key],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    port, upstream = free_ports()
+    site = fence_of("443 ssl").text.replace("/etc/ssl/", f"{tmp_path}/")
+    site = site.replace("listen 443 ", f"listen 127.0.0.1:{port} ")
+    site = site.replace(":8000", f":{upstream}")
+    (tmp_path / "nginx.conf").write_text(f"{NGINX}{site}}}\n")
+
+    def ask(origin: str) -> int:
+        server.set_app(WSGIHandler())  # which reads the settings of now
+        secret = "a" * 32
+        headers = {
+            "Host": "example.com",
+            "Origin": origin,
+            "Cookie": f"csrftoken={secret}",
+            "X-CSRFToken": secret,
+        }
+        context = ssl.create_default_context(cafile=str(certificate))
+        context.check_hostname = False  # it is reached by its address
+        client = http.client.HTTPSConnection(
+            "127.0.0.1", port, timeout=30, context=context
+        )
+        with closing(client):
+            client.request("POST", "/ticket/", headers=headers)
+            return client.getresponse().status
+
+    words = ["-e", "stderr", "-p", str(tmp_path), "-c", "nginx.conf"]
+    with make_server("127.0.0.1", upstream, WSGIHandler()) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.05])
+        thread.start()
+        process = servers.run(
+            [servers.find("nginx"), *words], tmp_path, ready=lambda: listens(port)
+        )
+        yield ask
+        servers.stop(process)
+        server.shutdown()
+        thread.join(30)
+
+
+def test_a_page_behind_tls_gets_its_tickets(
+    behind_tls: Callable[[str], int], settings: Any
+) -> None:
+    """With both settings of the page, each of which is needed."""
+    assert behind_tls("https://example.com") == 403
+    namespace: dict[str, Any] = {}
+    exec(fence_of("SECURE_PROXY_SSL_HEADER").text, namespace)
+    settings.SECURE_PROXY_SSL_HEADER = namespace["SECURE_PROXY_SSL_HEADER"]
+    assert behind_tls("https://example.com") == 401
+    assert behind_tls("https://www.example.com") == 403
+    settings.CSRF_TRUSTED_ORIGINS = namespace["CSRF_TRUSTED_ORIGINS"]
+    assert behind_tls("https://www.example.com") == 401
+    assert behind_tls("https://evil.example") == 403
 
 
 def post(port: int) -> int:

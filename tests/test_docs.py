@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import json
 import os
+import pkgutil
 import re
 import shlex
 import shutil
@@ -31,6 +32,7 @@ from typing import Any
 import pytest
 from django.conf import global_settings
 from django.core import checks as django_checks
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import get_commands, load_command_class
 from django.db import connections
@@ -49,6 +51,7 @@ from realtime_ticket import (
     checks,
     conf,
     get_service,
+    signal_queue,
     signals,
     tickets,
     views,
@@ -425,8 +428,8 @@ def _check_command(words: list[str], page: str) -> None:
     match words:
         case ["pip" | "npm", "install", *requirements] if page in SERVER_PAGES:
             assert set(requirements) <= {"--no-deps", OURS, *_requirements(page)}
-        case ["sudo", "apt", "install", "nginx"]:
-            assert page == "servers/nginx.md"
+        case ["sudo", "apt", "install", program]:
+            assert page == f"servers/{program}.md" and page in PROXIES
         case ["daphne" | "gunicorn" | "uvicorn", *_]:
             command = f"-m {shlex.join(words)}".replace("8001", "$PORT")
             assert command in {s.command[-1].partition('" ')[2] for s in _servers(page)}
@@ -460,6 +463,8 @@ def _check_command(words: list[str], page: str) -> None:
             assert _exists(f"{module}.py", page)
         case ["python", "-c", code]:
             exec(compile(code, page, "exec"), {})
+        case ["python", "server.py", proxy] if page in PROXIES:
+            assert SERVERS[proxy].command[1:] == ("server.py", proxy)
         case ["python" | "node" | "perl", file, *files]:
             assert _exists(file, page)
             assert all(_exists(file.removeprefix("./"), page) for file in files)
@@ -535,6 +540,9 @@ def test_bounds_are_those_of_the_code() -> None:
     assert f"| `MAX_BATCH` | {batching.MAX_BATCH:,} calls |" in text
     assert f"| `MAX_WAITING` | {batching.MAX_WAITING:,} calls in a lane |" in text
     assert f"| `MAX_WAIT` | {batching.MAX_WAIT:g} seconds that" in text
+    assert signal_queue.MAX_WAIT == 0.5
+    assert "for half a second (`MAX_WAIT`" in text
+    assert f"{signal_queue.MAX_WAITING:,} signals of one kind may wait" in text
 
 
 def test_statuses_are_those_of_the_endpoint() -> None:
@@ -545,14 +553,13 @@ def test_statuses_are_those_of_the_endpoint() -> None:
 
 def test_refusals_are_those_of_the_middleware() -> None:
     documented = re.findall(
-        r"^\| .+ \| (\d{3})(?:, `(.*): (.*)`)? \| (\d{4}) \|$",
+        r"^\| .+ \| (\d{3})(?:, `(.*): (.*)`)? \| (\d{4}|\N{EN DASH}) \|$",
         _read("python-api.md"),
         re.MULTILINE,
     )
-    assert sorted(
-        (int(http), int(close)) for http, _, _, close in documented
-    ) == sorted(
-        (refusal.status, refusal.close_code) for refusal in asgi._REFUSALS.values()
+    assert sorted((int(http), close) for http, _, _, close in documented) == sorted(
+        (refusal.status, str(refusal.close_code or "\N{EN DASH}"))
+        for refusal in asgi._REFUSALS.values()
     )
     ((_, name, seconds, _),) = [row for row in documented if row[1]]
     header = asgi._REFUSALS[StorageError].header
@@ -658,6 +665,11 @@ class MyBackend(LocMemBackend):
     read_many = BaseBackend.read_many
 
 
+class OwnDelete(LocMemCache):
+    def delete(self, key: str, version: int | None = None) -> bool:
+        raise NotImplementedError
+
+
 TRIGGERS: dict[str, dict[str, Any]] = {
     "E001": {"REALTIME_TICKET_BACKEND": "no.such.Backend"},
     "E002": {"REALTIME_TICKET_BACKEND": "decimal.Decimal"},
@@ -676,9 +688,19 @@ TRIGGERS: dict[str, dict[str, Any]] = {
         IGNORE_EXCEPTIONS=True,
         CONNECTION_POOL_KWARGS={},
     ),
+    "E015": _cache(
+        "django_redis.cache.RedisCache",
+        CLIENT_CLASS="django_redis.client.herd.HerdClient",
+        CONNECTION_POOL_KWARGS={},
+    ),
+    "E016": _cache("django_bmemcached.memcached.BMemcached"),
     "E013": {"REALTIME_TICKET_SERVICE_KEYS": "a-single-key-that-is-long-enough"},
-    "E016": {"REALTIME_TICKET_DISCONNECT": "no"},
-    "E017": {"REALTIME_TICKET_JOURNAL_EXPIRE": 10},
+    "E017": {"REALTIME_TICKET_DISCONNECT": "no"},
+    "E018": {"REALTIME_TICKET_JOURNAL_EXPIRE": 10},
+    "I007": {
+        "DEBUG": True,
+        "REALTIME_TICKET_BACKEND": "realtime_ticket.backends.locmem.LocMemBackend",
+    },
     "W001": {
         "REALTIME_TICKET_BACKEND": "realtime_ticket.backends.locmem.LocMemBackend"
     },
@@ -697,8 +719,9 @@ TRIGGERS: dict[str, dict[str, Any]] = {
     "W010": _cache(f"{_DJANGO_CACHES}.dummy.DummyCache"),
     "W011": {"REALTIME_TICKET_TIMEOUT": 10},
     "W012": _cache(f"{_DJANGO_CACHES}.memcached.PyMemcacheCache"),
-    "W022": {"REALTIME_TICKET_EXPIRE": 3600},
-    "W020": {"REALTIME_TICKET_BACKEND": f"{__name__}.MyBackend"},
+    "W021": _cache(f"{__name__}.OwnDelete"),
+    "W022": {"REALTIME_TICKET_BACKEND": f"{__name__}.MyBackend"},
+    "W023": {"REALTIME_TICKET_EXPIRE": 3600},
 }
 
 
@@ -741,8 +764,19 @@ def test_messages_about_a_database_are_as_documented(
     assert documented["E012"] in _messages(found, "E012")
 
 
+def test_the_message_about_an_outage_is_as_documented() -> None:
+    port = servers.free_port()
+    with override_settings(
+        REALTIME_TICKET_BACKEND="realtime_ticket.backends.redis.RedisBackend",
+        REALTIME_TICKET_REDIS={"port": port},
+    ):
+        (found,) = checks.check_storage(databases=["default"])
+    said = str(found.msg).replace(str(port), "6380")
+    assert (found.id, said) == ("realtime_ticket.W020", _documented_checks()["W020"])
+
+
 def test_every_check_is_triggered_here() -> None:
-    elsewhere = {"E004", "E012", "W005", "W006", "W007"}
+    elsewhere = {"E004", "E012", "W005", "W006", "W007", "W020"}
     assert TRIGGERS.keys() | elsewhere == _documented_checks().keys()
 
 
@@ -755,7 +789,8 @@ def _messages(found: list[django_checks.CheckMessage], id: str) -> list[str]:
 SERVER_PAGES = {
     page for page in PAGES if page.startswith("servers/") and page != "servers/index.md"
 }
-FOLDERS = {"servers/nodejs.md": "node-ws"}
+PROXIES = {"servers/caddy.md", "servers/haproxy.md", "servers/nginx.md"}
+FOLDERS = {"servers/nodejs.md": "node-ws", **dict.fromkeys(PROXIES, "proxies")}
 """Pages whose example is not called like them."""
 
 OURS = "django-realtime-ticket[redis]"
@@ -796,7 +831,7 @@ def _example(page: str, file: str) -> str:
 
 
 def _servers(page: str) -> list[Server]:
-    return [server for server in SERVERS.values() if server.directory == _folder(page)]
+    return [SERVERS[name] for name in MATRIX if MATRIX[name][0] == page]
 
 
 def _rows(page: str) -> list[Row]:
@@ -846,8 +881,11 @@ def test_pages_show_the_files_of_the_example(page: str) -> None:
         for path in _folder(page).iterdir()
         if path.suffix in {".py", ".mjs", ".js", ".conf"} or path.name == "config.json"
     }
-    if page == "servers/nginx.md":
-        code -= {_folder(page) / "server.py"}  # starts nginx for the demo
+    if page in PROXIES:  # each shows its own, and not what starts it for the demo
+        shown = {"nginx": ["nginx.conf"], "caddy": ["Caddyfile"]}
+        shown |= {"haproxy": ["haproxy.cfg", "authorize.lua"]}
+        names = [*shown[Path(page).stem], "upstream.py"]
+        code = {_folder(page) / name for name in names}
     assert paths == code
 
 
@@ -928,6 +966,37 @@ def test_the_matrix_needs_what_the_example_requires(page: str) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("server", "name", "path", "option"),
+    [
+        ("starlette", "uvicorn", "uvicorn:Config.__init__", "ws_ping_interval"),
+        ("channels-daphne", "daphne", "daphne.server:Server.__init__", "ping_interval"),
+        ("sanic", "Sanic", "sanic.config:DEFAULT_CONFIG", "WEBSOCKET_PING_INTERVAL"),
+        ("websockets", "websockets", "websockets.sync.server:serve", "ping_interval"),
+        (
+            "socketio",
+            "Socket.IO",
+            "engineio.base_server:BaseServer.__init__",
+            "ping_interval",
+        ),
+    ],
+)
+def test_servers_ping_as_the_page_says(
+    server: str, name: str, path: str, option: str
+) -> None:
+    """By themselves. Those that do not are tried in test_servers.py."""
+    matrix.require(ROWS[server])
+    found = pkgutil.resolve_name(path)
+    if callable(found):
+        found = {k: v.default for k, v in inspect.signature(found).parameters.items()}
+    rows = re.findall(
+        r"^\| (.*) \| by itself, every (\d+) seconds \|$",
+        _read("servers/index.md"),
+        re.M,
+    )
+    assert [int(seconds) for names, seconds in rows if name in names] == [found[option]]
+
+
 # The wire format
 
 VECTORS = json.loads((DOCS / "wire-format-vectors.json").read_text("utf-8"))
@@ -970,6 +1039,13 @@ def test_malformed_vectors_are_refused(value: Any) -> None:
     assert caught.value.reason == "malformed"
 
 
+@pytest.mark.parametrize("vector", VECTORS["accepted"], ids=lambda each: each["name"])
+def test_accepted_vectors_are_accepted(vector: dict[str, Any]) -> None:
+    ticket = tickets.decode(vector["data"], value="", audience=vector["audience"])
+    assert (ticket.user_id, ticket.username) == (vector["id"], vector["username"])
+    assert type(ticket.user_id) is type(vector["id"])
+
+
 @pytest.mark.parametrize("data", VECTORS["refused"], ids=lambda data: data[:60])
 def test_refused_vectors_are_refused(data: str) -> None:
     with pytest.raises(InvalidTicket) as caught:
@@ -993,9 +1069,44 @@ def test_the_consumer_in_node_agrees_with_the_vectors(tmp_path: Path) -> None:
     reader = _write_files("write-a-consumer.md", tmp_path)["consumer.mjs"]
     vectors = DOCS / "wire-format-vectors.json"
     printed = _node(DOCS / "check-vectors.mjs", vectors, reader)
-    count = sum(len(VECTORS[name]) for name in ("tickets", "malformed", "refused"))
+    count = sum(len(VECTORS[name]) for name in VECTORS if name != "version")
     assert printed == f"{count} vectors agree.\n"
     assert printed in {fence.text for fence in FENCES["write-a-consumer.md"]}
+
+
+def test_the_example_in_node_agrees_with_the_vectors(tmp_path: Path) -> None:
+    """It lets in whom the data names, and refuses what is no ticket's with 401.
+
+    Mutant: the claims are whatever JSON.parse() returns.
+    """
+    script = tmp_path / "script.mjs"
+    script.write_text(
+        f"""
+        import {{ readFileSync }} from "node:fs";
+        import {{ judge }} from "{EXAMPLES}/node-ws/handshake.mjs";
+        import {{ open }} from "{EXAMPLES}/node-ws/ticket.mjs";
+        const vectors = JSON.parse(readFileSync("{DOCS}/wire-format-vectors.json"));
+        const [{{ value }}] = vectors.tickets;
+        const url = `/ws?ticket=${{value}}`;
+        const request = {{ method: "GET", headers: {{}}, url }};
+        const data = [...vectors.accepted, ...vectors.tickets];
+        const opened = data.map((each) => {{
+          const ticket = open(each.data, each.audience);
+          return [ticket?.id, ticket?.username];
+        }});
+        const judged = [];
+        for (const each of [null, ...vectors.refused]) {{
+          judged.push(await judge(request, async () => each));
+        }}
+        console.log(JSON.stringify([opened, judged]));
+        """
+    )
+    opened, judged = json.loads(_node(script))
+    expected = [[each["id"], each["username"]] for each in VECTORS["accepted"]]
+    for each in VECTORS["tickets"]:
+        expected.append([each["claims"]["id"], each["claims"]["username"]])
+    assert opened == expected
+    assert judged == [{"status": 401}] * (1 + len(VECTORS["refused"]))
 
 
 @pytest.mark.usefixtures("modules")
@@ -1125,6 +1236,11 @@ def test_the_reader_without_the_package_agrees_with_the_vectors(project: Path) -
         assert key == vector["key"]
         fields = page["open_data"](vector["data"].encode(), audience)
         assert vector["claims"].items() <= fields.items()
+    for vector in VECTORS["accepted"]:
+        fields = page["open_data"](vector["data"].encode(), vector["audience"])
+        assert fields["id"] == vector["id"]
+        assert type(fields["id"]) is type(vector["id"])
+        assert fields["username"] == vector["username"]
     for value in VECTORS["malformed"]:
         assert page["consume"](value) is None
     for data in VECTORS["refused"]:

@@ -1,4 +1,4 @@
-"""manage.py ticket_doctor: it finds what is wrong, says so, and leaves no trace."""
+"""manage.py ticket_doctor: it finds what is wrong, says so, and leaves no ticket."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from unittest import mock
 
 import pytest
 import redis
+from django.core import checks
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection, connections, transaction
 
-from realtime_ticket import TicketService, doctor, signals
+from realtime_ticket import InvalidTicket, TicketService, doctor, signals
 from realtime_ticket.backends import (
     _clock,
     _database_diagnosis,
@@ -47,7 +48,7 @@ DATABASE = f"{BACKENDS}database.DatabaseBackend"
 LOCMEM = f"{BACKENDS}locmem.LocMemBackend"
 MEMCACHED = f"{BACKENDS}memcached.MemcachedBackend"
 REDIS = f"{BACKENDS}redis.RedisBackend"
-EXAMINATIONS = ["round trip", "race", "expiry", "latency", "disconnect"]
+EXAMINATIONS = ["round trip", "race", "expiry", "latency", "project", "disconnect"]
 DB = 7
 """Of the Redis of the tests, for these alone."""
 
@@ -200,10 +201,11 @@ def wrong(*arguments: str) -> list[str]:
 
 
 def tickets_left(alias: str = "default") -> bool:
-    """Tell whether the table holds more than the one entry of the journal."""
+    """Tell whether the table holds more than a mark and an entry of the journal."""
     rows = StoredTicket.objects.using(alias)
     assert rows.filter(ticket_key__startswith="off:").count() == 1
-    return rows.exclude(ticket_key__startswith="off:").exists()
+    (mark,) = rows.exclude(ticket_key__startswith="off:")
+    return not mark.data.startswith("project ")
 
 
 def diagnosis(backend: Any) -> list[str]:
@@ -215,12 +217,12 @@ def diagnosis(backend: Any) -> list[str]:
 @pytest.mark.usefixtures("patience")
 class TestHealthyStorages:
     def test_local_memory(self, configure: Any, settings: Any) -> None:
-        """Every examination is fine, and the command succeeds."""
+        """Every examination is fine, and the command succeeds. It says who is not."""
         settings.DEBUG = True
         configure(LOCMEM)
         found = findings()
-        assert list(found) == EXAMINATIONS
-        assert {each["level"] for each in found.values()} == {"OK"}
+        assert list(found) == ["realtime_ticket.I007", *EXAMINATIONS]
+        assert {found[name]["level"] for name in EXAMINATIONS} == {"OK"}
 
     def test_redis(self, configure: Any, watcher: redis.Redis) -> None:
         """And so is what the server says."""
@@ -273,9 +275,36 @@ class TestHealthyStorages:
         configure(TicketsOnly)
         found = findings()
         assert list(found) == [
-            "realtime_ticket.W020", *EXAMINATIONS[:-1], "realtime_ticket.I002",
+            "realtime_ticket.W022", *EXAMINATIONS[:-1], "realtime_ticket.I002",
         ]  # fmt: skip
-        assert found["realtime_ticket.W020"]["level"] == "WARNING"
+        assert found["realtime_ticket.W022"]["level"] == "WARNING"
+
+
+def of_project(
+    settings: Any, secret_key: str, *, prefix: str = "rt_", hash_keys: bool = False
+) -> doctor.Finding:
+    """Return what the doctor of a project with this SECRET_KEY says of others."""
+    settings.SECRET_KEY = secret_key
+    with using(OnRedis(), prefix=prefix, hash_keys=hash_keys) as service:
+        return doctor._project(doctor._Patient(service))
+
+
+@pytest.mark.usefixtures("watcher")
+@pytest.mark.parametrize("hash_keys", [False, True])
+def test_another_project_with_the_same_prefix_is_found(
+    settings: Any, hash_keys: bool
+) -> None:
+    """As soon as the second one asks, and then by both. Another prefix is quiet.
+
+    Mutants: doctor-overlooks-another-project.
+    """
+    told = []
+    for project in ("shop", "shop", "forum", "forum", "shop"):
+        found = of_project(settings, project, hash_keys=hash_keys)
+        assert bool(found.hint) is (found.level == checks.WARNING)
+        told.append(found.level)
+    assert told == [0, 0, checks.WARNING, 0, checks.WARNING]
+    assert of_project(settings, "forum", prefix="forum_").level == 0
 
 
 class TestBrokenBackends:
@@ -327,7 +356,10 @@ class TestOutages:
         with within(1):
             found = findings()
         assert list(found) == ["storage"]
-        assert found["storage"]["message"] == "The storage failed (ConnectionError)."
+        assert found["storage"]["message"] == (
+            f"The storage failed: Redis at {NOWHERE} is not there (ConnectionError)."
+        )
+        assert "REALTIME_TICKET_REDIS" in found["storage"]["hint"]
         assert run()[0] == 1
 
     def test_a_storage_that_is_frozen(self, configure: Any, tmp_path: Path) -> None:
@@ -365,7 +397,7 @@ class TestOutages:
         configure(DATABASE)
         with transaction.atomic():
             found = findings()
-        assert found["storage"]["message"] == "The storage failed (OpenTransaction)."
+        assert "outside of transactions" in found["storage"]["message"]
 
 
 @contextmanager
@@ -392,7 +424,7 @@ class TestSettings:
         configure(LOCMEM, EXPIRE=3600)
         found = findings()
         assert list(found) == [
-            "realtime_ticket.W002", "realtime_ticket.W022", "realtime_ticket.W001",
+            "realtime_ticket.W002", "realtime_ticket.W023", "realtime_ticket.W001",
             *EXAMINATIONS,
         ]  # fmt: skip
         assert run()[0] == 0
@@ -483,17 +515,20 @@ class TestDiscretion:
         assert not [value for value in values if value in shown]
 
     @pytest.mark.parametrize("backend", [OnRedis, GetsThenDeletes])
-    def test_nothing_is_left_behind(
+    def test_nothing_is_left_behind_but_a_mark_of_the_project(
         self, configure: Any, backend: type[OnRedis], watcher: redis.Redis
     ) -> None:
-        """No ticket, and no connection. Readers would miss the entry of the journal,
-        which expires.
+        """No ticket, and no connection. The mark is no ticket either, and readers would
+        miss the entry of the journal, which expires.
         """
         before = len(watcher.client_list())
         configure(backend)
         run()
-        (key,) = watcher.keys()
-        assert key.startswith(b"off:") and 0 < watcher.ttl(key) <= 120
+        entry, mark = sorted(watcher.keys())
+        value = mark.decode().partition(":")[0]
+        with using(OnRedis()) as service, pytest.raises(InvalidTicket):
+            service.consume(value, audience=doctor.AUDIENCE)
+        assert entry.startswith(b"off:") and 0 < watcher.ttl(entry) <= 120
         assert eventually(lambda: len(watcher.client_list()) == before)
 
     @pytest.mark.django_db(transaction=True)
@@ -763,10 +798,10 @@ class TestClocks:
             found += [
                 (ahead, id)
                 for id in diagnosis(self.STORAGES[name]())
-                if id in ("W023", "E018")
+                if id in ("W024", "E019")
             ]
         assert found == [
-            (4.0, "W023"), (-4.0, "W023"), (15.0, "E018"), (-15.0, "E018"),
+            (4.0, "W024"), (-4.0, "W024"), (15.0, "E019"), (-15.0, "E019"),
         ]  # fmt: skip
 
     def test_that_were_asked_slowly(self) -> None:

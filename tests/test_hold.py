@@ -133,6 +133,31 @@ def test_a_block_that_swallows_its_cancellation_is_revoked_all_the_same() -> Non
     play(scene)
 
 
+def test_a_block_that_goes_on_is_cancelled_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may have lost the first cancellation, and does not know that it must end.
+
+    Mutants: hold-cancels-once.
+    """
+    monkeypatch.setattr("realtime_ticket.live._CANCEL_AGAIN", 0.01)
+
+    async def scene(stage: Stage) -> None:
+        stage.end_soon()
+        cancelled = 0
+        with pytest.raises(Revoked):
+            async with stage.live.hold(stage.ticket):
+                for _ in range(3):
+                    try:
+                        await asyncio.sleep(0.5)
+                    except asyncio.CancelledError:
+                        cancelled += 1
+        assert cancelled == 3
+        await asyncio.sleep(0.02)  # and not once more, when it has ended
+
+    play(scene)
+
+
 def test_a_cancellation_from_elsewhere_stays_one() -> None:
     async def scene(stage: Stage) -> None:
         async def connection() -> None:
@@ -313,6 +338,18 @@ def test_a_block_is_not_entered_when_nothing_was_read_yet() -> None:
         live = LiveTickets(TicketService(LocMemBackend()), thread=False)
         with pytest.raises(StorageError):
             async with live.hold(stage.ticket):
+                pytest.fail("entered")
+
+    play(scene)
+
+
+def test_it_works_once() -> None:
+    async def scene(stage: Stage) -> None:
+        held = stage.live.hold(stage.ticket)
+        async with held:
+            pass
+        with pytest.raises(RuntimeError, match="Call hold\\(\\) again"):
+            async with held:
                 pytest.fail("entered")
 
     play(scene)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -20,14 +21,15 @@ PROJECT = PACKAGE.parent
 DRIVERS = {"redis", "pymemcache", "psycopg", "psycopg2", "MySQLdb", "sqlite3",
            "django_redis"}  # fmt: skip
 LEVELS = {
-    0: ["exceptions", "tickets", "handshake", "revocations"],
+    0: ["exceptions", "tickets", "handshake", "outages", "revocations"],
     1: ["backends", "backends.base", "batching", "journal", "listener", "live",
         "outbox", "service", "watches"],
     2: ["backends.*", "models", "migrations", "migrations.*", "testing"],
-    3: ["conf", "signals"],
+    3: ["conf", "signals", "signal_queue"],
     4: ["shortcuts", "lazy", "views", "urls", "middleware", "context_processors",
-        "checks", "doctor", "apps", "management", "management.*", "templatetags",
-        "templatetags.*", "admin", "disconnects", "receivers", "sessions"],
+        "checks", "reports", "doctor", "apps", "management", "management.*",
+        "templatetags", "templatetags.*", "admin", "disconnects", "receivers",
+        "sessions"],
     5: ["integrations", "integrations.*", ""],
 }  # fmt: skip
 """Each module by its layer. It imports from its own and those above it."""
@@ -47,15 +49,16 @@ THIRD_PARTIES = {
         "backends.redis_cluster",
         "backends._redis_exchange",
         "backends._redis_nodes",
+        "backends._redis_options",
         "backends._redis_diagnosis",
     },
     "pymemcache": {"backends.memcached"},
 }
 """The modules that may import a package other than Django."""
 
-WITHOUT_DJANGO = ["", "exceptions", "tickets", "handshake", "revocations", "batching",
-                  "journal", "listener", "live", "outbox", "service", "watches",
-                  "testing", "backends", "backends.base", "backends.redis",
+WITHOUT_DJANGO = ["", "exceptions", "tickets", "handshake", "outages", "revocations",
+                  "batching", "journal", "listener", "live", "outbox", "service",
+                  "watches", "testing", "backends", "backends.base", "backends.redis",
                   "backends.redis_sentinel", "backends.redis_cluster",
                   "backends.memcached", "backends.locmem", "integrations",
                   "integrations.asgi"]  # fmt: skip
@@ -69,6 +72,7 @@ def module_of(path: Path) -> str:
 
 
 MODULES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+IMPORTABLE = [m for m in MODULES if not m.startswith(UNCONFIGURABLE)]
 every_module = pytest.mark.parametrize("module", MODULES, ids=lambda m: m or "__init__")
 
 
@@ -142,11 +146,11 @@ def foreign_imports(module: str, *, in_functions: bool = True) -> set[str]:
     return roots - sys.stdlib_module_names - {"realtime_ticket"}
 
 
-def python(code: str) -> subprocess.CompletedProcess[str]:
+def python(code: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run code in a fresh Python without any settings."""
     env = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [sys.executable, "-W", "error", "-c", code, *words],
         capture_output=True,
         text=True,
         cwd=PROJECT,
@@ -154,15 +158,63 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+IMPORT = """
+import importlib, json, os, sys, traceback
+
+without_django, importable = json.loads(sys.argv[1])
+
+def imports(name, without=None):
+    reader, writer = os.pipe()
+    if not os.fork():
+        try:
+            if without:
+                sys.modules[without] = None
+            importlib.import_module(name)
+        except BaseException:
+            os.write(writer, traceback.format_exc().encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader) as end:
+        return end.read()
+
+wrong = {"without Django": {name: imports(name, "django") for name in without_django}}
+assert "django" not in sys.modules and "realtime_ticket" not in sys.modules
+for name in importable:
+    importlib.import_module(name)
+from django.conf import settings
+assert not settings.configured
+# What other packages there are is loaded now, of ours nothing.
+for name in [name for name in sys.modules if name.split(".")[0] == "realtime_ticket"]:
+    del sys.modules[name]
+wrong["first"] = {name: imports(name) for name in importable}
+print(json.dumps(wrong))
+"""
+"""Import modules, each in a fork, and print the traceback of those that cannot be."""
+
+
+def dotted(module: str) -> str:
+    return f"realtime_ticket.{module}".rstrip(".")
+
+
+@pytest.fixture(scope="module")
+def imported() -> dict[str, dict[str, str]]:
+    """Give the traceback, or "", of the import of each module, in one process."""
+    names = [[*map(dotted, WITHOUT_DJANGO)], [*map(dotted, IMPORTABLE)]]
+    result = python(IMPORT, json.dumps(names))
+    assert result.returncode == 0, result.stderr
+    found: dict[str, dict[str, str]] = json.loads(result.stdout)
+    return found
+
+
 def test_the_scan_sees_imports() -> None:
     """The helpers of this module find what is known to be there."""
     assert own_imports("service") == {
         "tickets", "backends.base", "batching", "exceptions", "journal", "listener",
-        "outbox", "revocations",
+        "outages", "outbox", "revocations",
     }  # fmt: skip
     assert "backends.base" in own_imports("backends.redis")
     assert foreign_imports("backends.redis") == {"redis"}
-    assert "django" in foreign_imports("backends.locmem")
+    assert "django" in foreign_imports("backends._memory_checks")
     assert "django" not in foreign_imports("backends.locmem", in_functions=False)
 
 
@@ -261,14 +313,11 @@ def test_the_promise_of_the_readme() -> None:
 
 
 @pytest.mark.parametrize("module", WITHOUT_DJANGO, ids=lambda m: m or "__init__")
-def test_some_modules_load_no_django(module: str) -> None:
+def test_some_modules_load_no_django(
+    module: str, imported: dict[str, dict[str, str]]
+) -> None:
     """What a realtime process uses runs where Django is not even installed."""
-    name = f"realtime_ticket.{module}".rstrip(".")
-    result = python(
-        "import sys; sys.modules['django'] = None\n"
-        f"import importlib; importlib.import_module({name!r})"
-    )
-    assert result.returncode == 0, result.stderr
+    assert imported["without Django"][dotted(module)] == ""
 
 
 def test_a_process_without_django_can_consume() -> None:
@@ -288,35 +337,35 @@ def test_a_process_without_django_can_consume() -> None:
 
 def test_the_core_is_all_there() -> None:
     """L0 and what runs without Django are found, so the tests above are not idle."""
-    assert {"exceptions", "tickets", "handshake", "revocations"} == {
+    assert {"exceptions", "tickets", "handshake", "outages", "revocations"} == {
         module for module in MODULES if level_of(module) == 0
     }
     assert set(WITHOUT_DJANGO) <= MODULES.keys()
 
 
-def test_everything_imports_without_settings() -> None:
-    """All but those of models can be imported before Django is configured."""
-    names = [
-        f"realtime_ticket.{module}".rstrip(".")
-        for module in MODULES
-        if not module.startswith(UNCONFIGURABLE)
-    ]
-    result = python(
-        f"import importlib\nfor name in {names}: importlib.import_module(name)\n"
-        "from django.conf import settings; assert not settings.configured"
-    )
-    assert result.returncode == 0, result.stderr
+def test_everything_imports_without_settings(
+    imported: dict[str, dict[str, str]],
+) -> None:
+    """Every module but the model's can be imported before Django is configured."""
+    assert imported["first"].keys() == set(map(dotted, IMPORTABLE))
 
 
-@pytest.mark.parametrize(
-    "module", [m for m in MODULES if not m.startswith(UNCONFIGURABLE)],
-    ids=lambda m: m or "__init__",
-)  # fmt: skip
-def test_modules_do_not_depend_on_an_order(module: str) -> None:
-    """Each can be the first to be imported: there is no circle."""
-    name = f"realtime_ticket.{module}".rstrip(".")
-    result = python(f"import importlib; importlib.import_module({name!r})")
-    assert result.returncode == 0, result.stderr
+@pytest.mark.parametrize("module", IMPORTABLE, ids=lambda m: m or "__init__")
+def test_modules_do_not_depend_on_an_order(
+    module: str, imported: dict[str, dict[str, str]]
+) -> None:
+    """Each can be the first of ours to be imported: there is no circle."""
+    assert imported["first"][dotted(module)] == ""
+
+
+def test_an_import_that_fails_is_seen() -> None:
+    """In its fork, of a module that is not there, and of one that needs Django."""
+    names = [["realtime_ticket.views"], ["realtime_ticket.conf"]]
+    broken = IMPORT.replace("imports(name)", 'imports(name + "x")')
+    result = python(broken, json.dumps(names))
+    found = json.loads(result.stdout)
+    assert "ModuleNotFoundError" in found["without Django"]["realtime_ticket.views"]
+    assert "ModuleNotFoundError" in found["first"]["realtime_ticket.conf"]
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if matches(m, "backends.*")])

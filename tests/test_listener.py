@@ -8,11 +8,13 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from realtime_ticket import InvalidTicket, StorageError, TicketService
 from realtime_ticket.backends.locmem import LocMemBackend
+from realtime_ticket.listener import Listener
 from realtime_ticket.live import LiveTickets, Revoked
 from realtime_ticket.tickets import Ticket
 from tests.helpers import WAIT, within
@@ -124,6 +126,13 @@ def test_a_callback_may_close_the_listener(live: LiveTickets) -> None:
     assert not thread.is_alive()
 
 
+def test_a_callback_may_read_the_journal(live: LiveTickets) -> None:
+    live.watch(new_ticket(), lambda revoked: live.poll())
+    connections = [Connection(live), Connection(live, 8)]
+    live.service.disconnect(7, 8)
+    assert all(connection.ends() for connection in connections)
+
+
 @pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt, SystemExit])
 def test_a_callback_that_raises_costs_nobody_a_disconnect(
     live: LiveTickets, error: type[BaseException], caplog: pytest.LogCaptureFixture
@@ -172,6 +181,27 @@ def test_no_error_ends_the_thread(
         "stay open, and new ones are refused in 5 seconds.",
         "The journal of disconnects can be read again.",
     ]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_was_killed_is_replaced(
+    live: LiveTickets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two readings, as gevent kills greenlets.
+
+    Mutants: listener-waits-for-a-dead-thread.
+    """
+
+    def kill(timeout: float) -> None:
+        raise SystemExit
+
+    first = Connection(live)
+    (thread,) = listeners()
+    monkeypatch.setattr(live.service.listener._state.stopped, "wait", kill)
+    thread.join(WAIT)
+    Connection(live, 8)
+    live.service.disconnect(7)
+    assert first.ends()
 
 
 def test_a_storage_that_is_down_from_the_start_admits_nobody_and_says_so_at_once(
@@ -283,27 +313,24 @@ def test_a_ticket_that_is_refused_is_not_watched(live: LiveTickets) -> None:
 
 
 def test_no_disconnect_is_lost_between_admitting_and_watching(
-    live: LiveTickets,
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Connections open while their users are disconnected: each ends or is refused.
+    """One that is heard in between ends the connection, since it must wait for it.
 
     Mutants: listener-admits-before-it-watches.
     """
-    connections: list[Connection] = []
-    refused = []
+    live = LiveTickets(TicketService(backend), thread=False)
+    live.poll()
+    admit = Listener._admit
+    hearing = threading.Thread(target=live.poll)
 
-    def open_many() -> None:
-        for number in range(300):
-            try:
-                connections.append(Connection(live, number))
-            except InvalidTicket:
-                refused.append(number)
+    def admit_and_disconnect(self: Listener, *args: Any) -> None:
+        admit(self, *args)
+        live.service.disconnect(7)
+        hearing.start()
+        hearing.join(0.1)
 
-    opening = threading.Thread(target=open_many)
-    opening.start()
-    while opening.is_alive():
-        live.service.disconnect(*range(300))
-    opening.join()
-    live.service.disconnect(*range(300))
-    assert all(connection.ends() for connection in connections)
-    assert len(connections) + len(refused) == 300
+    monkeypatch.setattr(Listener, "_admit", admit_and_disconnect)
+    connection = Connection(live)
+    hearing.join(WAIT)
+    assert connection.ends()

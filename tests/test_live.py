@@ -13,7 +13,6 @@ from realtime_ticket import (
     TicketService,
     UnsupportedBackend,
 )
-from realtime_ticket.listener import RETURN_AFTER
 from realtime_ticket.live import LiveTickets, Revoked
 from tests.helpers import RecordingBackend
 from tests.journals import Clocks, Store, World, ticket
@@ -102,6 +101,25 @@ def test_an_entry_that_cannot_be_understood_is_logged(
     ]
 
 
+def test_a_log_filter_that_raises_costs_nobody_a_disconnect(world: World) -> None:
+    """Mutants: listener-logs-before-it-ends."""
+
+    def fail(record: logging.LogRecord) -> bool:
+        raise KeyError
+
+    world.connect("here")
+    world.service.journal.write("garbage")
+    world.service.disconnect(7)
+    logger = logging.getLogger("realtime_ticket")
+    logger.addFilter(fail)
+    try:
+        with pytest.raises(KeyError):
+            world.after(0.5)
+    finally:
+        logger.removeFilter(fail)
+    assert {*world.ended} == {"here"}
+
+
 def test_a_connection_that_has_ended_is_not_told(world: World) -> None:
     calls: list[Revoked] = []
     with world.live.watch(ticket(), calls.append) as watch:
@@ -136,9 +154,11 @@ def test_a_ticket_from_before_its_user_was_disconnected_is_refused(
     world.clocks.advance(1)
     world.service.disconnect(7)
     world.after(0.5)
-    with pytest.raises(InvalidTicket):
-        world.watch("late", shown)
-    world.clocks.advance(RETURN_AFTER)
+    ahead = ticket(issued_at=world.clocks.wall + 1)
+    for each in (shown, ahead):
+        with pytest.raises(InvalidTicket):
+            world.watch("late", each)
+    world.clocks.advance(3)
     world.connect("back")
     assert world.after(0.5) == {}
 
@@ -267,10 +287,13 @@ def test_in_doubt_every_connection_proves_itself_again(
     assert "Disconnects may have been lost: an entry that was read" in caplog.text
     assert len(world.ended) == 1000
     waits = [revoked.retry_after for revoked in world.ended.values()]
-    assert (min(waits) >= 3, max(waits) > 7, max(waits) <= 8) == (True, True, True)
-    with pytest.raises(InvalidTicket):
-        world.watch("unused", unused)
-    world.clocks.advance(3)
+    assert (min(waits) >= 11, max(waits) > 15, max(waits) <= 16) == (True,) * 3
+    ahead = ticket(1001, issued_at=world.clocks.wall + 9)
+    for each in (unused, ahead):
+        with pytest.raises(InvalidTicket):
+            world.watch("unused", each)
+    for _ in range(4):
+        world.after(2.75)
     world.connect("back")
     assert len(world.after(0.5)) == 1000
 
@@ -351,6 +374,8 @@ def test_a_backend_that_cannot_be_read_is_named() -> None:
     [
         ({"max_age": 0}, "max_age is a number of seconds > 0, not 0"),
         ({"max_age": -1.5}, "max_age is a number of seconds > 0, not -1.5"),
+        ({"max_age": "60"}, "max_age is a number of seconds > 0, not '60'"),
+        ({"max_age": True}, "max_age is a number of seconds > 0, not True"),
         ({"in_doubt": "panic"}, "in_doubt is 'close' or 'keep', not 'panic'"),
     ],
 )
@@ -366,11 +391,41 @@ def test_a_journal_has_a_life_of_a_minute_to_an_hour(expire: object) -> None:
         TicketService(Store(Clocks()), journal_expire=expire)  # type: ignore[arg-type]
 
 
+def test_only_a_consumed_ticket_can_be_watched(world: World) -> None:
+    value = "rt_" + "a" * 43
+    with pytest.raises(TypeError, match="Watch the Ticket") as refused:
+        world.live.watch(value, print)  # type: ignore[arg-type]
+    assert value not in str(refused.value)
+
+
+def test_a_life_of_the_journal_that_differs_is_logged_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And what is missing after its own life is no loss.
+
+    Mutants: journal-expects-its-own-life-of-all.
+    """
+    writer = TicketService(world.store, journal_expire=60)
+    world.connect("here")
+    for _ in range(3):
+        writer.disconnect(8)
+        world.after(0.5)
+    for _ in range(12):
+        assert world.after(10) == {}
+    assert caplog.messages == [
+        "Disconnects are kept for 60 seconds where they are written, and for 120 here. "
+        "Set the same journal_expire on both sides."
+    ]
+
+
 def test_a_disconnect_of_what_is_no_user_or_session_is_refused(world: World) -> None:
     with pytest.raises(TypeError):
         world.service.disconnect(None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at most 128 characters"):
         world.service.disconnect(7, session="x" * 129)
+    for no_session in (0, False, b""):
+        with pytest.raises(ValueError, match="A session is a str"):
+            world.service.disconnect(7, session=no_session)  # type: ignore[arg-type]
     world.service.disconnect()
     assert world.store.texts == {}
 

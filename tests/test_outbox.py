@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from realtime_ticket import OpenTransaction, StorageError, TicketService
+from realtime_ticket import OpenTransaction, StorageError, TicketService, outbox
 from realtime_ticket.live import LiveTickets
 from tests.helpers import WAIT
 from tests.journals import Clocks, Store, entry
@@ -23,6 +23,7 @@ def store() -> Store:
 @pytest.fixture
 def service(store: Store, monkeypatch: pytest.MonkeyPatch) -> TicketService:
     monkeypatch.setattr("realtime_ticket.outbox._PAUSE", 0.01)
+    monkeypatch.setattr("realtime_ticket.outbox.CONFIRM_AFTER", 0.1)
     return TicketService(store)
 
 
@@ -111,8 +112,9 @@ def test_a_storage_that_stays_down_is_given_up_and_logged(
     deadline = time.monotonic() + WAIT
     while not service.outbox.join(0) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert [record.levelno for record in caplog.records] == [logging.ERROR]
-    assert caplog.messages[0].startswith("A disconnect is lost: the storage failed")
+    (lost,) = [each for each in caplog.records if "lost" in each.getMessage()]
+    assert lost.levelno == logging.ERROR
+    assert lost.getMessage().startswith("A disconnect is lost: the storage failed")
 
 
 def test_what_waits_is_bounded(
@@ -186,3 +188,114 @@ def test_an_entry_that_is_pushed_out_while_it_is_written_pushes_out_no_other(
     service.disconnect(7, background=True)
     assert service.outbox.join(WAIT)
     assert users(service) == ["7", "8"]
+
+
+def test_a_process_that_ends_writes_what_is_left(
+    service: TicketService, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A command that disconnects in the background must not end before its thread.
+
+    Mutants: outbox-is-forgotten-at-the-end.
+    """
+    taking = threading.Event()
+    store.is_down = lambda key: not taking.wait(WAIT)
+    service.disconnect(7, background=True)
+    threading.Timer(0.1, taking.set).start()
+    outbox._finish()
+    assert users(service) == ["7"]
+    assert caplog.messages == []
+
+
+def test_what_a_process_that_ends_could_not_write_is_logged(
+    service: TicketService,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store.is_down = lambda key: True
+    monkeypatch.setattr("realtime_ticket.outbox.AT_EXIT", 0.05)
+    service.disconnect(7, 8, background=True)
+    outbox._finish()
+    assert caplog.messages == [
+        "1 disconnects are lost: the process ends, and the storage failed."
+    ]
+    store.is_down = lambda key: False
+    assert service.outbox.join(WAIT)
+
+
+def test_a_process_without_threads_says_so_and_tries_again(
+    service: TicketService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutants: outbox-waits-for-a-thread-that-never-began."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(StorageError, match="No thread can write a disconnect"):
+            service.disconnect(7, background=True)
+    service.disconnect(8, background=True)
+    assert service.outbox.join(WAIT)
+    assert users(service) == ["7", "8"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_was_killed_is_replaced(
+    service: TicketService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutants: outbox-waits-for-a-dead-thread."""
+
+    def kill(text: str) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.journal, "write", kill)
+        service.disconnect(7, background=True)
+        assert not service.outbox.join(WAIT)
+    service.disconnect(8, background=True)
+    assert service.outbox.join(WAIT)
+    assert users(service) == ["7", "8"]
+
+
+def test_a_storage_that_loses_its_memory_gets_the_disconnect_again(
+    service: TicketService, store: Store
+) -> None:
+    """Into its slot, and once: it is killed before anybody has read it.
+
+    Mutants: outbox-trusts-every-storage.
+    """
+    service.disconnect(7)
+    service.disconnect(8, background=True)
+    assert service.outbox.join(WAIT)
+    lost = dict(store.texts)
+    store.texts.clear()
+    store.is_down = lambda key: True
+    time.sleep(0.2)
+    store.is_down = lambda key: False
+    deadline = time.monotonic() + WAIT
+    while store.closed == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert {key: text for key, (text, _) in store.texts.items()} == {
+        key: text for key, (text, _) in lost.items()
+    }
+
+
+def test_a_database_keeps_its_memory_and_is_left_alone(
+    service: TicketService, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "thread_sensitive", True)
+    service.disconnect(7)
+    assert service.outbox._state.thread is None
+
+
+def test_a_storage_that_stays_down_is_not_asked_again_for_ever(
+    service: TicketService, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("realtime_ticket.outbox.KEEP", 0.1)
+    service.disconnect(7)
+    store.is_down = lambda key: True
+    deadline = time.monotonic() + WAIT
+    while store.closed == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert store.closed == 1

@@ -5,8 +5,11 @@ What every backend promises is in the contract. See also test_scale_out.py.
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -319,3 +322,22 @@ class TestDatabase:
                 thread.start()
                 thread.join()
                 assert backend.read_many(KEYS[:2]) == ["new", None]
+
+
+def test_a_frozen_memcached_is_not_waited_for_by_each_call_of_a_reading(
+    tmp_path: Path,
+) -> None:
+    """One of three would make a reading of many calls take longer than five seconds.
+
+    Mutants: memcached-waits-for-a-frozen-server-in-each-call.
+    """
+    path = tmp_path / "frozen"
+    with socket.socket(socket.AF_UNIX) as frozen:
+        frozen.bind(str(path))
+        frozen.listen()
+        backend = MemcachedBackend(servers=[str(path)], timeout=0.5)
+        started = time.monotonic()
+        for _ in range(10):
+            with pytest.raises(TimeoutError):
+                backend.read_many(["off:rt_:1764303000:0"])
+        assert time.monotonic() - started < 2

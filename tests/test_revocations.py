@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import uuid
+from collections.abc import Iterable
 
 import pytest
 
@@ -12,8 +13,14 @@ from realtime_ticket import revocations
 from realtime_ticket.revocations import Disconnect
 
 
-def made(kind: revocations.Kind, session: str = "", at: int = 100) -> Disconnect:
-    return Disconnect(id="x", at=at, kind=kind, users=("7",), session=session)
+def made(kind: revocations.Kind, session: str = "") -> Disconnect:
+    return Disconnect(
+        id="x", at=100, expire=120, kind=kind, users=("7",), session=session
+    )
+
+
+def texts_of(users: Iterable[str]) -> list[str]:
+    return list(revocations.encode("user", users, at=100, expire=120))
 
 
 @pytest.mark.parametrize(
@@ -73,24 +80,28 @@ def test_what_is_no_id_is_refused(user_id: object) -> None:
 
 
 def test_a_text_says_what_it_was_made_from() -> None:
-    (text,) = revocations.encode("session", ["7"], at=100, session="mine")
+    (text,) = revocations.encode("session", ["7"], at=100, expire=120, session="mine")
     found = revocations.decode(text)
     assert found is not None
     assert found == Disconnect(
-        id=found.id, at=100, kind="session", users=("7",), session="mine"
+        id=found.id, at=100, expire=120, kind="session", users=("7",), session="mine"
     )
     assert text.isascii()
 
 
 def test_every_text_has_an_id_of_its_own() -> None:
-    texts = [text for _ in range(50) for text in revocations.encode("user", "7", at=1)]
+    texts = [
+        text
+        for _ in range(50)
+        for text in revocations.encode("user", "7", at=1, expire=120)
+    ]
     assert len({json.loads(text)["id"] for text in texts}) == 50
 
 
 @pytest.mark.parametrize("name", ["{}", "u\u00e9{}", "\udce9{}", str(2**60) + "{}"])
 def test_many_users_share_as_few_texts_as_hold_them(name: str) -> None:
     users = [name.format(number) for number in range(3000)]
-    texts = list(revocations.encode("user", users, at=100))
+    texts = texts_of(users)
     found = [revocations.decode(text) for text in texts]
     assert [user for entry in found if entry for user in entry.users] == users
     assert all(len(text) <= 4096 for text in texts)
@@ -100,11 +111,11 @@ def test_many_users_share_as_few_texts_as_hold_them(name: str) -> None:
 
 def test_an_id_that_fits_no_text_is_refused() -> None:
     with pytest.raises(ValueError, match="too long to be disconnected"):
-        list(revocations.encode("user", ["x" * 4096], at=100))
+        texts_of(["x" * 4096])
 
 
 def test_nobody_needs_no_text() -> None:
-    assert list(revocations.encode("user", [], at=100)) == []
+    assert texts_of([]) == []
 
 
 @pytest.mark.parametrize(
@@ -114,6 +125,7 @@ def test_nobody_needs_no_text() -> None:
         {"at": 1.5},
         {"at": True},
         {"at": None},
+        {"expire": "120"},
         {"kind": "everyone"},
         {"kind": ["user"]},
         {"users": "7"},
@@ -125,7 +137,7 @@ def test_nobody_needs_no_text() -> None:
     ],
 )
 def test_a_text_that_is_no_disconnect_is_none(change: dict[str, object]) -> None:
-    fields = {"id": "x", "at": 100, "kind": "user", "users": ["7"]}
+    fields = {"id": "x", "at": 100, "expire": 120, "kind": "user", "users": ["7"]}
     assert revocations.decode(json.dumps(fields)) is not None
     assert revocations.decode(json.dumps(fields | change)) is None
 
@@ -138,7 +150,8 @@ def test_garbage_is_none(text: str) -> None:
 
 
 def test_what_a_later_version_adds_is_ignored() -> None:
-    fields = {"id": "x", "at": 100, "kind": "user", "users": ["7"], "why": "admin"}
+    fields = json.loads(texts_of("7")[0])
+    fields["why"] = "admin"
     assert revocations.decode(json.dumps(fields)) is not None
 
 

@@ -11,12 +11,13 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from examples.servers import SERVERS
 from realtime_ticket.handshake import PROTOCOL
 from realtime_ticket.tickets import new_value
 from tests import matrix
@@ -50,13 +51,6 @@ each_carrier = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Give the storage and the site, started once."""
-    with matrix.world(tmp_path_factory.mktemp("world")) as world:
-        yield world
-
-
 @pytest.fixture(scope="module")
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -74,6 +68,41 @@ def carrier(request: pytest.FixtureRequest) -> str:
     """Give the name of a carrier that the server reads."""
     name: str = request.param[1]
     return name
+
+
+OWN_PING = [("PING = 30", "PING = 0.5")]
+PINGS = {
+    "aiohttp": [("heartbeat=30", "heartbeat=0.5")],
+    "autobahn": [
+        ("autoPingInterval=30", "autoPingInterval=0.5"),
+        ("autoPingTimeout=30", "autoPingTimeout=1"),
+    ],
+    "cyclone": OWN_PING,
+    "gevent": [('"ping_interval": 30', '"ping_interval": 0.5')],
+    "gevent-gunicorn": [('"ping_interval": 30', '"ping_interval": 0.5')],
+    "node-ws-redis": OWN_PING,
+    "tornado": [("websocket_ping_interval=30", "websocket_ping_interval=0.5")],
+    "twisted": OWN_PING,
+}
+"""The examples that are told to ping, and how they do it more often."""
+
+HANDSHAKE = (
+    "GET /ws?ticket={} HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: {}\r\n"
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+PREFLIGHT = {
+    "Access-Control-Request-Method": "GET",
+    "Access-Control-Request-Headers": "last-event-id",
+}
+"""What a browser sends before a page's fetch() with such a header."""
+
+
+def is_guarded_by_us(row: Row) -> bool:
+    """Tell whether the example uses TicketMiddleware."""
+    files = SERVERS[row.name].directory.glob("*.py")
+    return any("TicketMiddleware" in file.read_text() for file in files)
 
 
 def ticket(server: Server, **fields: str) -> str:
@@ -158,6 +187,30 @@ def test_two_tickets_are_refused(server: Server) -> None:
         assert server.visit(*shown).refused == server.row.refused, (one, other)
 
 
+@each(lambda row: row.carriers != ("auth",))
+def test_a_preflight_spends_nothing(server: Server) -> None:
+    """A browser that asks whether it may send a request with a ticket has not sent it.
+
+    Mutants: the server judges requests of every method; TicketMiddleware does.
+    """
+    value = ticket(server)
+    status = server.ask("OPTIONS", value, **PREFLIGHT)
+    assert status in (400, 403, 405, 501), status
+    assert server.visit(by(server, value)).name() == "ada"
+
+
+@each(lambda row: row.carriers != ("auth",) and not is_guarded_by_us(row))
+def test_head_spends_nothing(server: Server) -> None:
+    """There is nothing that it could tell. TicketMiddleware is for any application, and
+    takes one for a request like others: see test_asgi.py.
+
+    Mutant: aiohttp's and Twisted's own HEAD, which is a GET.
+    """
+    value = ticket(server)
+    assert server.ask("HEAD", value) in (400, 405)
+    assert server.visit(by(server, value)).name() == "ada"
+
+
 @each()
 def test_an_expired_ticket_is_refused(server: Server) -> None:
     """A ticket that waited too long is refused.
@@ -215,7 +268,7 @@ def test_a_program_without_an_origin_may_be_refused(
     row = ROWS[name]
     matrix.require(row)
     world = request.getfixturevalue("world")
-    with matrix.serving(row, world, tmp_path, edit=row.cautious) as server:
+    with matrix.serving(row, world, tmp_path, row.cautious) as server:
         shown = by(server, ticket(server))
         assert server.visit(shown, origin=None).refused == row.foreign
         assert server.visit(shown).name() == "ada"
@@ -231,6 +284,42 @@ def test_a_stream_takes_a_ticket(server: Server) -> None:
     assert server.stream(value) == (200, "data: Hello, ada!")
     assert server.stream(value)[0] == server.row.events
     assert server.stream("")[0] == server.row.events
+
+
+@pytest.mark.parametrize("name", PINGS)
+def test_a_client_that_is_gone_is_noticed(
+    name: str, world: World, tmp_path: Path
+) -> None:
+    """A server pings, drops who does not answer, and keeps who does.
+
+    The examples say 30 seconds, and this one fewer. All others ping by themselves.
+    Mutants: no pings; pings that need no answer.
+    """
+
+    async def listen(server: Server, shown: str) -> bytes:
+        """Return what a client hears that never answers, until it is dropped."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(HANDSHAKE.format(shown, server.origin).encode())
+        heard = b""
+        with suppress(ConnectionResetError):
+            while data := await reader.read(4096):
+                heard += data
+        writer.close()
+        return heard
+
+    async def both(server: Server, one: str, other: str) -> tuple[bytes, str]:
+        async with server.dial(by(server, one)) as session:
+            return await listen(server, other), await session.say("Still here.")
+
+    row = ROWS[name]
+    matrix.require(row)
+    with matrix.serving(row, world, tmp_path, *PINGS[name]) as server:
+        visits = both(server, ticket(server), ticket(server))
+        heard, answer = asyncio.run(asyncio.wait_for(visits, 10))
+    head, _, frames = heard.partition(b"\r\n\r\n")
+    assert b" 101 " in head
+    assert b"Hello, ada!" in frames and b"\x89" in frames  # a ping
+    assert answer == "ada: Still here."
 
 
 @each(lambda row: row.events)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 from django.dispatch import Signal
 
-from realtime_ticket import InvalidTicket, get_service
+from realtime_ticket import InvalidTicket, get_service, signal_queue, tickets
 from realtime_ticket.conf import SignallingService
 from realtime_ticket.signals import ticket_consumed, ticket_issued, ticket_rejected
-from tests.helpers import CLAIMS
+from tests.helpers import CLAIMS, WAIT, within
 
 Heard = list[tuple[str, dict[str, Any]]]
+CACHE = "realtime_ticket.backends.cache.CacheBackend"
 SIGNALS = {
     "issued": ticket_issued,
     "consumed": ticket_consumed,
@@ -133,3 +139,241 @@ def test_are_logged_as_well(
     with caplog.at_level(logging.DEBUG, logger="realtime_ticket"):
         call("issue", CLAIMS)
     assert "Ticket issued" in caplog.text
+
+
+class TestInAnEventLoopOfItsOwn:
+    """A realtime server: its coroutines share one thread for synchronous code."""
+
+    def test_receivers_are_done_when_the_call_returns(self, heard: Heard) -> None:
+        """As with Django's asend(), as long as they are not overtaxed."""
+
+        async def scene() -> None:
+            ticket = await get_service().aissue(CLAIMS)
+            assert heard == [("issued", {"ticket": ticket})]
+            with pytest.raises(InvalidTicket):
+                await get_service().aconsume("garbage")
+            assert [name for name, _ in heard] == ["issued", "rejected"]
+
+        asyncio.run(scene())
+
+    def test_a_slow_receiver_of_rejections_keeps_nobody_out(
+        self,
+        connect: Callable[[Signal, Any], None],
+        settings: Any,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """5 ms for each of thousands of junk handshakes, and others are in at once.
+
+        Mutants: signals-all-at-once, signals-of-all-kinds-in-one-queue.
+        """
+        monkeypatch.setattr(signal_queue, "MAX_WAIT", WAIT)  # what keeps out is seen
+        settings.REALTIME_TICKET_BACKEND = CACHE
+        receiver = a_receiver(lambda: time.sleep(0.005))
+        connect(ticket_rejected, receiver)
+        connect(ticket_consumed, receiver)
+        service = get_service()
+        stop = time.monotonic() + 1.5
+
+        async def junk() -> None:
+            while time.monotonic() < stop:
+                with suppress(InvalidTicket):
+                    await service.aconsume(tickets.new_value())
+
+        async def scene() -> list[float]:
+            attackers = [asyncio.create_task(junk()) for _ in range(500)]
+            await asyncio.sleep(0.2)
+            times = []
+            while time.monotonic() < stop:
+                started = time.monotonic()
+                ticket = await service.aissue(CLAIMS)
+                await service.aconsume(ticket.value)
+                times.append(time.monotonic() - started)
+            for attacker in attackers:
+                attacker.cancel()
+            return times
+
+        times = asyncio.run(scene())
+        assert max(times) < 1
+        assert len(times) > 3
+
+    def test_what_is_not_sent_is_counted_in_the_log(
+        self,
+        connect: Callable[[Signal, Any], None],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """So many signals may wait. Of the others, the log says how many there were.
+
+        Mutants: signals-wait-without-end, signals-are-dropped-unsaid.
+        """
+        monkeypatch.setattr(signal_queue, "MAX_WAITING", 10)
+        monkeypatch.setattr(signal_queue, "MAX_WAIT", 0.01)
+        gate, heard = threading.Event(), []
+
+        def receiver(**kwargs: object) -> None:
+            assert gate.wait(WAIT)
+            heard.append(kwargs["fingerprint"])
+
+        connect(ticket_rejected, receiver)
+        values = [tickets.new_value() for _ in range(100)]
+
+        async def scene() -> None:
+            calls = [get_service().aconsume(value) for value in values]
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} == {InvalidTicket}
+            gate.set()
+            await until(lambda: len(heard) + lost() == len(values))
+
+        def lost() -> int:
+            return sum(record.args[1] for record in caplog.records)
+
+        asyncio.run(scene())
+        assert len(heard) == 10
+        assert heard == [tickets.fingerprint(value) for value in values[:10]]
+        assert all("ticket_rejected" in r.getMessage() for r in caplog.records)
+
+    def test_the_end_of_the_event_loop_is_not_the_end_of_counting(
+        self,
+        connect: Callable[[Signal, Any], None],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """A server that stops says which signals it did not send.
+
+        Mutants: signals-are-lost-at-the-end.
+        """
+        monkeypatch.setattr(signal_queue, "MAX_WAIT", 0.01)
+
+        async def receiver(**kwargs: object) -> None:
+            await asyncio.sleep(WAIT)
+
+        connect(ticket_rejected, receiver)
+
+        async def scene() -> None:
+            calls = [get_service().aconsume(tickets.new_value()) for _ in range(5)]
+            await asyncio.gather(*calls, return_exceptions=True)
+
+        asyncio.run(scene())
+        (record,) = caplog.records
+        assert record.args == ("ticket_rejected", 4)
+
+    def test_who_waits_is_not_forgotten_when_all_tasks_are_cancelled(
+        self, connect: Callable[[Signal, Any], None]
+    ) -> None:
+        """A test, or a framework, may cancel what it does not know."""
+
+        async def receiver(**kwargs: object) -> None:
+            entered.set()
+            await asyncio.sleep(WAIT)
+
+        connect(ticket_issued, receiver)
+        entered = threading.Event()
+
+        async def scene() -> None:
+            mine = {asyncio.current_task()}
+            calls = [
+                asyncio.create_task(get_service().aissue(CLAIMS)) for _ in range(3)
+            ]
+            mine |= {*calls}
+            await until(entered.is_set)
+            for task in asyncio.all_tasks() - mine:
+                task.cancel()
+            with within(0.4):
+                await asyncio.gather(*calls)
+
+        asyncio.run(scene())
+
+    def test_receivers_see_the_context_of_their_caller(
+        self, connect: Callable[[Signal, Any], None]
+    ) -> None:
+        """Of several at once, each its own. Mutants: signals-in-one-context."""
+        tenant: ContextVar[str] = ContextVar("tenant")
+        seen: list[tuple[str, str]] = []
+
+        def receiver(ticket: Any, **kwargs: object) -> None:
+            seen.append((ticket.username, tenant.get("nobody")))
+
+        connect(ticket_issued, receiver)
+
+        async def issue(name: str) -> None:
+            tenant.set(name)
+            await get_service().aissue({"id": 1, "username": name})
+
+        async def scene() -> None:
+            await asyncio.gather(*[issue(name) for name in "abc"])
+
+        asyncio.run(scene())
+        assert seen == [(name, name) for name in "abc"]
+
+    @pytest.mark.parametrize("error", [asyncio.CancelledError, RuntimeError])
+    def test_one_that_cannot_be_sent_does_not_stop_the_others(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        heard: Heard,
+        error: type[BaseException],
+    ) -> None:
+        """Not even when the thread for it is gone, or a receiver cancels itself."""
+        asend, errors = Signal.asend_robust, [error()]
+
+        async def fail_once(signal: Signal, *args: Any, **kwargs: Any) -> Any:
+            if errors:
+                raise errors.pop()
+            return await asend(signal, *args, **kwargs)
+
+        monkeypatch.setattr(Signal, "asend_robust", fail_once)
+
+        async def scene() -> None:
+            issued = [get_service().aissue(CLAIMS) for _ in range(3)]
+            assert len(await asyncio.gather(*issued)) == 3
+
+        asyncio.run(scene())
+        assert [name for name, _ in heard] == ["issued"] * 2
+        assert len(caplog.records) == (error is RuntimeError)
+
+    def test_a_request_waits_for_its_receivers(
+        self,
+        connect: Callable[[Signal, Any], None],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Each request has a thread of its own: receivers run there, and are done.
+
+        Mutants: signals-of-requests-in-a-queue.
+        """
+        monkeypatch.setattr(signal_queue, "MAX_WAIT", 0.01)
+        threads: list[int] = []
+
+        def receiver(**kwargs: object) -> None:
+            time.sleep(0.05)
+            threads.append(threading.get_ident())
+
+        connect(ticket_issued, receiver)
+
+        async def request() -> None:
+            async with ThreadSensitiveContext():
+                own = await sync_to_async(threading.get_ident)()
+                await get_service().aissue(CLAIMS)
+                assert threads.pop() == own
+
+        async def scene() -> None:
+            await request()
+            await request()
+
+        asyncio.run(scene())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition without holding up the event loop."""
+    deadline = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+
+
+def a_receiver(act: Callable[[], object]) -> Callable[..., None]:
+    """A receiver that does this."""
+
+    def receiver(**kwargs: object) -> None:
+        act()
+
+    return receiver

@@ -448,7 +448,7 @@ class TestErrorPages:
     def test_of_a_foreign_host_stays_a_400(
         self, anonymous: Any, settings: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """It is rendered before there is a user. Mutants: template-variable-raises."""
+        """It is rendered before there is a user."""
         settings.ROOT_URLCONF = Errors
         response = fetcher(anonymous)(
             "/page/once.html", headers={"Host": "evil.example"}

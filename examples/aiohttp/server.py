@@ -63,13 +63,14 @@ async def events(request, ticket):
         }
     )
     await stream.prepare(request)
+    await stream.write(b": connected\n\n")
     await stream.write(f"data: Hello, {ticket.username}!\n\n".encode())
     await asyncio.sleep(3600)
     return stream
 
 
 app = web.Application()
-app.router.add_get("/ws", chat)
+app.router.add_get("/ws", chat, allow_head=False)
 app.router.add_get("/events", events, allow_head=False)
 
 if __name__ == "__main__":

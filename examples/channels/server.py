@@ -43,6 +43,7 @@ class Chat(AsyncWebsocketConsumer):
 
 async def events(request):
     async def stream():
+        yield ": connected\n\n"  # daphne sends headers with the first byte
         yield f"data: Hello, {request.scope['ticket'].username}!\n\n"
         await asyncio.sleep(3600)
 

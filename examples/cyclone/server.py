@@ -8,10 +8,11 @@ import sys
 
 from cyclone.web import Application, HTTPError, RequestHandler, asynchronous
 from twisted.internet import reactor
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.python import log
 from wsproto import ConnectionType, WSConnection
-from wsproto.events import AcceptConnection, CloseConnection, Ping, TextMessage
+from wsproto.events import AcceptConnection, CloseConnection, Ping, Pong, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
 from realtime_ticket import InvalidTicket, StorageError, TicketService
@@ -21,6 +22,7 @@ from realtime_ticket.handshake import AllowedOrigins, find_ticket, select_subpro
 REDIS = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")
 PORT = int(os.environ.get("PORT", "8001"))
+PING = 30  # seconds, after which a client that does not answer is taken for gone
 
 tickets = TicketService(RedisBackend(url=REDIS))
 origins = AllowedOrigins([ORIGIN], allow_missing=True)
@@ -31,6 +33,8 @@ class WithTicket(RequestHandler):
 
     async def prepare(self):
         headers = self.request.headers
+        if self.request.method != "GET":  # a preflight would spend the ticket
+            raise HTTPError(405)
         if headers.get("Origin") not in origins:
             raise HTTPError(403)
         try:
@@ -64,6 +68,16 @@ class Chat(WithTicket):
         self.send(AcceptConnection(subprotocol=select_subprotocol(offered)))
         self.send(TextMessage(f"Hello, {self.ticket.username}!"))
         self.message = ""
+        self.is_there = True
+        pings = LoopingCall(self.ping)
+        pings.start(PING, now=False)
+        self.notifyFinish().addBoth(lambda _: pings.stop())
+
+    def ping(self):  # nobody else sends any
+        if not self.is_there:
+            return self.request.connection.transport.abortConnection()
+        self.is_there = False
+        self.send(Ping())
 
     def reply(self, text):
         self.send(TextMessage(f"{self.ticket.username}: {text}"))
@@ -82,6 +96,8 @@ class Chat(WithTicket):
                         self.message = ""
                 case Ping():
                     self.send(event.response())
+                case Pong():
+                    self.is_there = True
                 case CloseConnection():
                     self.send(event.response())
                     self.request.connection.transport.loseConnection()
@@ -94,6 +110,7 @@ class Events(WithTicket):
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("Cache-Control", "no-store")
         self.set_header("Access-Control-Allow-Origin", ORIGIN)
+        self.write(": connected\n\n")
         self.write(f"data: Hello, {self.ticket.username}!\n\n")
         self.flush()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
+from realtime_ticket.integrations.http import AuthorizeView
+
 from . import views
 
 urlpatterns = [
@@ -14,4 +16,9 @@ urlpatterns = [
     path("logout/", LogoutView.as_view(next_page="login"), name="logout"),
     path("", include("realtime_ticket.urls")),
     path("internal/", include("realtime_ticket.integrations.urls")),
+    # Caddy names the URI in a header of its own choice.
+    path(
+        "internal/authorize/caddy/",
+        AuthorizeView.as_view(uri_header="X-Forwarded-Uri"),
+    ),
 ]

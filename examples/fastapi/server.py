@@ -23,7 +23,7 @@ app.add_middleware(
     TicketMiddleware,
     service=TicketService(RedisBackend(url=REDIS)),
     origins=AllowedOrigins([ORIGIN], allow_missing=True),
-    refusal="visible",  # the page's script sees 4401, 4403 or 1013
+    refusal="visible",  # the page's script sees 4401, 4403 or 4013
 )
 
 
@@ -45,6 +45,7 @@ async def chat(websocket: WebSocket, ticket: Shown):
 @app.get("/events")
 async def events(ticket: Shown):
     async def stream():
+        yield ": connected\n\n"  # some servers send headers with the first byte
         yield f"data: Hello, {ticket.username}!\n\n"
         await asyncio.sleep(3600)
 

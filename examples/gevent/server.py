@@ -34,6 +34,8 @@ def app(environ, start_response):
     page = PAGES.get(environ["PATH_INFO"])
     if page is None:
         return refuse(start_response, "404 Not Found")
+    if environ["REQUEST_METHOD"] != "GET":  # a preflight would spend the ticket
+        return refuse(start_response, "405 Method Not Allowed")
     if environ.get("HTTP_ORIGIN") not in origins:
         return refuse(start_response, "403 Forbidden")
     try:
@@ -76,6 +78,7 @@ def events(name, environ, start_response):
         "Access-Control-Allow-Origin": ORIGIN,
     }
     start_response("200 OK", list(headers.items()))
+    yield b": connected\n\n"  # a WSGI server sends headers with the first byte
     yield f"data: Hello, {name}!\n\n".encode()
     while True:
         gevent.sleep(15)

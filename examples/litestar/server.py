@@ -9,6 +9,7 @@ from litestar import Litestar, Request, WebSocket, get, websocket
 from litestar.exceptions import WebSocketDisconnect
 from litestar.middleware import DefineMiddleware
 from litestar.response import ServerSentEvent
+from litestar.response.sse import ServerSentEventMessage
 
 from realtime_ticket import TicketService
 from realtime_ticket.backends.redis import RedisBackend
@@ -34,7 +35,9 @@ async def chat(socket: WebSocket) -> None:
 
 @get("/events")
 async def events(request: Request) -> ServerSentEvent:
-    async def stream() -> AsyncIterator[str]:
+    async def stream() -> AsyncIterator[str | ServerSentEventMessage]:
+        # Some servers send headers with the first byte.
+        yield ServerSentEventMessage(data=None, comment="connected")
         yield f"Hello, {request.scope['ticket'].username}!"
         await asyncio.sleep(3600)
 

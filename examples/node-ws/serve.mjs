@@ -5,6 +5,7 @@ import { WebSocketServer } from "ws";
 import { judge, ORIGIN, PROTOCOL } from "./handshake.mjs";
 
 const PORT = Number(process.env.PORT ?? 8001);
+const PING = 30; // seconds, after which a client that does not answer is taken for gone
 
 export function serve(getdel) {
   const websockets = new WebSocketServer({
@@ -22,6 +23,7 @@ export function serve(getdel) {
       "Cache-Control": "no-store",
       "Access-Control-Allow-Origin": ORIGIN,
     });
+    response.write(": connected\n\n"); // headers leave with the first byte
     response.write(`data: Hello, ${claims.username}!\n\n`);
   });
 
@@ -42,6 +44,18 @@ function chat(websocket, name) {
   websocket.on("error", () => websocket.terminate()); // or it would end the process
   websocket.send(`Hello, ${name}!`);
   websocket.on("message", (text) => websocket.send(`${name}: ${text}`));
+  ping(websocket);
+}
+
+function ping(websocket) {
+  let isThere = true;
+  websocket.on("pong", () => (isThere = true));
+  const timer = setInterval(() => {
+    if (!isThere) return websocket.terminate();
+    isThere = false;
+    websocket.ping();
+  }, PING * 1000);
+  websocket.on("close", () => clearInterval(timer));
 }
 
 function refuse(socket, status) {

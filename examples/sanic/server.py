@@ -4,7 +4,12 @@ import asyncio
 import os
 
 from sanic import Sanic
-from sanic.exceptions import Forbidden, ServiceUnavailable, Unauthorized
+from sanic.exceptions import (
+    Forbidden,
+    MethodNotAllowed,
+    ServiceUnavailable,
+    Unauthorized,
+)
 
 from realtime_ticket import InvalidTicket, StorageError, TicketService
 from realtime_ticket.backends.redis import RedisBackend
@@ -24,6 +29,8 @@ origins = AllowedOrigins([ORIGIN], allow_missing=True)
 async def let_in(request):
     """Set request.ctx.ticket, or refuse the request."""
     headers = request.headers
+    if request.method != "GET":  # a preflight would spend the ticket
+        raise MethodNotAllowed("Use GET.", request.method, ["GET"])
     if headers.get("Origin") not in origins:
         raise Forbidden("This origin may not connect.")
     try:
@@ -59,6 +66,7 @@ async def events(request):
         content_type="text/event-stream",
         headers={"Cache-Control": "no-store", "Access-Control-Allow-Origin": ORIGIN},
     )
+    await stream.send(": connected\n\n")
     await stream.send(f"data: Hello, {request.ctx.ticket.username}!\n\n")
     await asyncio.sleep(3600)
 

@@ -29,6 +29,7 @@ async def chat(websocket):
 
 async def events(request):
     async def stream():
+        yield ": connected\n\n"  # some servers send headers with the first byte
         yield f"data: Hello, {request.scope['ticket'].username}!\n\n"
         await asyncio.sleep(3600)
 

@@ -24,6 +24,8 @@ class WithTicket(RequestHandler):
     async def prepare(self):
         headers = self.request.headers
         self.request.uri = self.request.path  # what is logged, without the ticket
+        if self.request.method != "GET":  # a preflight would spend the ticket
+            raise HTTPError(405)
         # Not in check_origin(), which is asked when the ticket is already spent.
         if headers.get("Origin") not in origins:
             raise HTTPError(403)
@@ -62,6 +64,7 @@ class Events(WithTicket):
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("Cache-Control", "no-store")
         self.set_header("Access-Control-Allow-Origin", ORIGIN)
+        self.write(": connected\n\n")
         self.write(f"data: Hello, {self.ticket.username}!\n\n")
         await self.flush()
         await self.gone.wait()

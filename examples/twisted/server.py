@@ -5,6 +5,7 @@ import sys
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, ensureDeferred
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.python import log
 from twisted.web.resource import Resource
@@ -18,6 +19,7 @@ from realtime_ticket.handshake import AllowedOrigins, find_ticket
 REDIS = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")
 PORT = int(os.environ.get("PORT", "8001"))
+PING = 30  # seconds, after which a client that does not answer is taken for gone
 
 tickets = TicketService(RedisBackend(url=REDIS))
 origins = AllowedOrigins([ORIGIN], allow_missing=True)
@@ -28,6 +30,14 @@ class WithTicket(Resource):
 
     isLeaf = True
 
+    def render(self, request):
+        request.query = request.uri.partition(b"?")[2]
+        request.uri = request.path  # what is logged, and must show no ticket
+        if request.method != b"GET":  # a preflight would spend the ticket
+            request.setResponseCode(405)
+            return b""
+        return super().render(request)
+
     def render_GET(self, request):
         judging = ensureDeferred(self.judge(request))
         request.notifyFinish().addErrback(lambda _: judging.cancel())  # the client left
@@ -36,13 +46,11 @@ class WithTicket(Resource):
         return NOT_DONE_YET
 
     async def judge(self, request):
-        query = request.uri.partition(b"?")[2]
-        request.uri = request.path  # what is logged, and shall show no ticket
         if header(request, b"origin") not in origins:
             return refuse(request, 403)
         try:
             value = find_ticket(
-                query=query,
+                query=request.query,
                 authorization=header(request, b"authorization"),
                 # WebSocketResource can echo no subprotocol, so a browser may offer none
                 carriers=("query", "header"),
@@ -70,6 +78,7 @@ class Events(WithTicket):
         request.setHeader("Content-Type", "text/event-stream")
         request.setHeader("Cache-Control", "no-store")
         request.setHeader("Access-Control-Allow-Origin", ORIGIN)
+        request.write(b": connected\n\n")
         request.write(f"data: Hello, {request.ticket.username}!\n\n".encode())
 
 
@@ -87,12 +96,27 @@ class Chat(WithTicket):
 class Talk(WebSocketProtocol):
     def __init__(self, name):
         self.name = name
+        self.pings = LoopingCall(self.ping)
+        self.is_there = True
 
     def negotiationStarted(self, transport):
         self.transport = transport
 
     def negotiationFinished(self):
         self.transport.sendTextMessage(f"Hello, {self.name}!")
+        self.pings.start(PING, now=False)
+
+    def ping(self):  # Twisted sends none by itself
+        if not self.is_there:
+            return self.transport.transport.abortConnection()
+        self.is_there = False
+        self.transport.ping()
+
+    def pongReceived(self, payload):
+        self.is_there = True
+
+    def connectionLost(self, reason):
+        self.pings.stop()
 
     def textMessageReceived(self, message):
         self.transport.sendTextMessage(f"{self.name}: {message}")

@@ -24,6 +24,9 @@ async def let_in(connection, request):
     path, _, query = request.path.partition("?")
     if path != "/ws":
         return connection.respond(HTTPStatus.NOT_FOUND, "Connect to /ws.\n")
+    # A preflight would spend the ticket. Older versions of websockets let in GET alone.
+    if getattr(request, "method", "GET") != "GET":
+        return connection.respond(HTTPStatus.METHOD_NOT_ALLOWED, "Use GET.\n")
     # Not with serve(origins=...), which is asked when the ticket is already spent.
     if headers.get("Origin") not in origins:
         return connection.respond(HTTPStatus.FORBIDDEN, "Wrong origin.\n")

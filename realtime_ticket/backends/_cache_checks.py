@@ -13,8 +13,14 @@ from django.core.cache.backends.db import DatabaseCache
 from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.filebased import FileBasedCache
 from django.core.cache.backends.locmem import LocMemCache
+from django.core.cache.backends.memcached import PyMemcacheCache
+from django.core.cache.backends.redis import RedisCache
+
+from ._cache_classes import check_class, names_of
+from ._memory_checks import check_memory
 
 _DEFAULT_MAX_ENTRIES = 300
+_DJANGO_REDIS = "django_redis.cache.RedisCache"
 _REDIS_HINT = (
     "redis-py 8 waits 5 seconds and tries ten times. Set socket_timeout, "
     "socket_connect_timeout and retry=Retry(NoBackoff(), 0) in its OPTIONS (with "
@@ -32,6 +38,7 @@ def check_cache(alias: str) -> list[checks.CheckMessage]:
     options = settings.CACHES[alias].get("OPTIONS", {})
     return [
         *_sharing(cache, alias),
+        *check_class(cache, alias),
         *_capacity(cache, alias),
         *_honesty(cache, alias, options),
         *_steadiness(cache, alias, options),
@@ -46,12 +53,9 @@ def _sharing(cache: BaseCache, alias: str) -> Iterator[checks.CheckMessage]:
             hint="Set REALTIME_TICKET_CACHE to the alias of a real cache.",
             id="realtime_ticket.W010",
         )
-    elif isinstance(cache, LocMemCache) and not settings.DEBUG:
-        yield checks.Warning(
-            f"The cache {alias!r} keeps tickets in the memory of one process.",
-            hint="Outside development, set REALTIME_TICKET_CACHE to the alias of a "
-            "cache that the realtime server shares.",
-            id="realtime_ticket.W001",
+    elif isinstance(cache, LocMemCache):
+        yield from check_memory(
+            f"The cache {alias!r}", "REALTIME_TICKET_CACHE", "the alias of a cache"
         )
 
 
@@ -84,9 +88,10 @@ def _honesty(
 def _steadiness(
     cache: Any, alias: str, options: dict[str, Any]
 ) -> Iterator[checks.CheckMessage]:
-    if type(cache).__name__ != "PyMemcacheCache":
+    if not isinstance(cache, PyMemcacheCache):
         return
-    if options.get("retry_attempts") != 0 or len(cache._servers) > 1:
+    servers: Any = cache._servers  # type: ignore[attr-defined]
+    if options.get("retry_attempts") != 0 or len(servers) > 1:
         yield checks.Warning(
             f"The cache {alias!r} takes a Memcached server that is down for an empty "
             "one, so for a while an outage looks like an invalid ticket.",
@@ -99,14 +104,13 @@ def _steadiness(
 def _patience(
     cache: BaseCache, alias: str, options: dict[str, Any]
 ) -> Iterator[checks.CheckMessage]:
-    kind = type(cache).__name__
     # django-redis spells its own options in capitals.
     given = {name.lower() for name in options}
     given |= set(options.get("CONNECTION_POOL_KWARGS", {}))
-    if kind == "RedisCache":
+    if isinstance(cache, RedisCache) or _DJANGO_REDIS in names_of(type(cache)):
         wanted = {"socket_timeout", "socket_connect_timeout", "retry"}
         hint = _REDIS_HINT
-    elif kind == "PyMemcacheCache":
+    elif isinstance(cache, PyMemcacheCache):
         wanted = {"timeout", "connect_timeout", "dead_timeout"}
         hint = _MEMCACHED_HINT
     else:

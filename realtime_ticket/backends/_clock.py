@@ -34,11 +34,11 @@ def compare(
         yield checks.Error(
             f"{message} Realtime servers may not hear of disconnects.",
             hint="Synchronise the clocks of all machines, with NTP for example.",
-            id="realtime_ticket.E018",
+            id="realtime_ticket.E019",
         )
     else:
         yield checks.Warning(
             f"{message} Connections may stay open for as long after a disconnect.",
             hint="Synchronise the clocks of all machines, with NTP for example.",
-            id="realtime_ticket.W023",
+            id="realtime_ticket.W024",
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from django.db import connections, transaction
@@ -21,11 +21,26 @@ from ._sql import Dialect, dialect_of
 _IDLE = 30
 """Seconds without use after which a connection is tried before it is trusted."""
 
+_IN_TRANSACTION = (2, 3)
+"""libpq's PQTRANS_INTRANS and PQTRANS_INERROR. It says PQTRANS_UNKNOWN of a connection
+that is lost, which is an outage."""
 
-def connect(alias: str) -> tuple[Any, Dialect]:
-    """Return this thread's connection, a new one if it has died, and its dialect."""
+
+@contextmanager
+def lent(alias: str) -> Iterator[tuple[Any, Dialect]]:
+    """Lend this thread's connection, a new one if it has died, and its dialect.
+
+    One from Django's pool for PostgreSQL goes back, unless it was in use before: a
+    thread that ends gives nothing back, and the pool would count it as taken for ever.
+    """
     connection = live_connection(alias)
-    return connection, dialect_of(connection)
+    was_open = connection.connection is not None
+    try:
+        yield connection, dialect_of(connection)
+    finally:
+        is_mine = not was_open and not connection.in_atomic_block
+        if is_mine and getattr(connection, "pool", None):
+            connection.close()
 
 
 def live_connection(alias: str) -> Any:
@@ -60,22 +75,35 @@ def own_connection(alias: str) -> Any:
     return connection
 
 
+def in_savepoint(connection: Any) -> AbstractContextManager[None]:
+    """Run a block whose failure must not end the caller's transaction, if there is one.
+
+    PostgreSQL refuses everything after an error in a transaction, and a page that does
+    without its ticket would fail at its next query.
+    """
+    if not connection.in_atomic_block:
+        return nullcontext()
+    savepoint: AbstractContextManager[None] = transaction.atomic(connection.alias)
+    return savepoint
+
+
 @contextmanager
 def for_good(connection: Any) -> Iterator[None]:
     """Run the block where no rollback can make a spent ticket valid again.
 
     A single statement outside a transaction commits by itself. In a transaction,
     ``durable`` refuses, and this raises OpenTransaction; except in the one that a
-    TestCase wraps each test in.
+    TestCase wraps each test in. A transaction that was begun with SQL, behind Django's
+    back, is seen on PostgreSQL and SQLite, whose drivers know of it.
     """
-    if connection.get_autocommit():
+    if connection.get_autocommit() and not _begun_by_hand(connection):
         yield
         return
     alias = connection.alias
     with ExitStack() as stack:
         try:
             if not connection.in_atomic_block:
-                raise RuntimeError("autocommit is off")
+                raise RuntimeError("autocommit is off, or SQL has begun a transaction")
             stack.enter_context(transaction.atomic(using=alias, durable=True))
         except RuntimeError as exc:
             raise OpenTransaction(
@@ -84,3 +112,17 @@ def for_good(connection: Any) -> Iterator[None]:
                 "own."
             ) from exc
         yield
+
+
+def _begun_by_hand(connection: Any) -> bool:
+    """Tell whether SQL has begun a transaction that Django does not know of.
+
+    The driver knows it from the server's last reply, so nothing is asked. The driver of
+    MySQL and MariaDB does not tell.
+    """
+    driver = connection.connection
+    if connection.vendor == "sqlite":
+        return bool(driver.in_transaction)
+    if connection.vendor == "postgresql":
+        return driver.info.transaction_status in _IN_TRANSACTION
+    return False

@@ -8,13 +8,12 @@ from typing import Any
 from django.core import checks
 
 from . import _clock
-from ._connection import connect
+from ._connection import lent
 
 
 def diagnose(alias: str) -> list[checks.CheckMessage]:
     """Return the findings about the database with this alias."""
-    connection, _ = connect(alias)
-    with connection.cursor() as cursor:
+    with lent(alias) as (connection, _), connection.cursor() as cursor:
         examine = {"postgresql": _postgresql, "sqlite": _sqlite, "mysql": _mysql}
         return list(examine[connection.vendor](cursor))
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import redis
 
+from realtime_ticket.outages import locate, place_of
+
 Command = tuple[str | int, ...]
 
 
@@ -19,6 +21,17 @@ def exchange(pool: redis.ConnectionPool, commands: Sequence[Command]) -> list[An
     (CVE-2023-28858). An error reply closes it too: a master that became a replica is to
     be left.
     """
+    try:
+        replies = _exchange(pool, commands)
+    except (redis.RedisError, OSError) as exc:
+        raise locate(exc, _place_of(pool))  # noqa: B904 (it is the same)
+    for reply in replies:
+        if isinstance(reply, redis.ResponseError):
+            locate(reply, _place_of(pool))
+    return replies
+
+
+def _exchange(pool: redis.ConnectionPool, commands: Sequence[Command]) -> list[Any]:
     connection = pool.get_connection()
     replies: list[Any] = []
     try:
@@ -34,6 +47,14 @@ def exchange(pool: redis.ConnectionPool, commands: Sequence[Command]) -> list[An
 def text_of(reply: bytes | None) -> str | None:
     """Return the text of a key, or None where there is none."""
     return None if reply is None else reply.decode(errors="surrogateescape")
+
+
+def _place_of(pool: redis.ConnectionPool) -> str:
+    """Return where the pool connects to."""
+    options = pool.connection_kwargs
+    if path := options.get("path"):
+        return str(path)
+    return place_of(options.get("host", "localhost"), options.get("port", 6379))
 
 
 def _packed(commands: Sequence[Command]) -> bytes:

@@ -10,6 +10,9 @@ from typing import Any
 
 import redis
 
+from realtime_ticket.outages import locate
+
+from ._options import is_host, is_port
 from ._redis_exchange import exchange
 
 Address = tuple[str, int]
@@ -21,10 +24,12 @@ _PATIENCE = 2
 def addresses(option: str, value: Any) -> tuple[Address, ...]:
     """Return the addresses in an option. Raise TypeError if there are none."""
     try:
-        found = tuple((str(host), int(port)) for host, port in value)
+        found = tuple((host, int(port)) for host, port in value)
     except (TypeError, ValueError):
         found = ()
-    if not found:  # without the value: a URL in it may hold a password
+    if not found or not all(
+        is_host(host) and is_port(port) for host, port in found
+    ):  # without the value: a URL in it may hold a password
         raise TypeError(f"{option} is a list of (host, port), without URLs")
     return found
 
@@ -78,7 +83,7 @@ class Nodes:
         self._pools: dict[Address, redis.BlockingConnectionPool] = {}
         self._order = tuple(order)
 
-    def pool(self, address: Address) -> redis.ConnectionPool:
+    def pool(self, address: Address) -> redis.BlockingConnectionPool:
         """Return the pool of connections to this address."""
         if address not in self._pools:
             pool = waiting_pool(self._pattern, host=address[0], port=address[1])
@@ -107,7 +112,8 @@ class Nodes:
                     error = reply
                 elif reply:
                     return address, reply
-        raise redis.ConnectionError("No server says who is in charge.") from error
+        nobody = redis.ConnectionError("No server says who is in charge.")
+        raise locate(nobody, kind="" if error else "in charge") from error
 
     def learn(self, addresses: Iterable[Address]) -> None:
         """Ask these too from now on."""

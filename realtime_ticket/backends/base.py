@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from realtime_ticket.exceptions import UnsupportedBackend
+from realtime_ticket.outages import Outage, explain
 
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
@@ -56,6 +57,11 @@ class BaseBackend(ABC):
     shorthand: ClassVar[str] = ""
     """The option that is meant when that setting is a plain string."""
 
+    @property
+    def database(self) -> str | None:
+        """Return the alias of Django's database that has the tickets, if one has."""
+        return None
+
     @abstractmethod
     def add(self, key: str, data: str, expire: int) -> bool:
         """Store the text for ``expire`` seconds if the key is free, in one atomic step.
@@ -78,11 +84,20 @@ class BaseBackend(ABC):
     # read_many() is not one: it is for the journal of disconnects, which nobody pops.
 
     def add_many(self, items: Sequence[Item]) -> list[bool]:
-        """Do what ``add`` does for each item, in order. Override for one round trip."""
+        """Do what ``add`` does for each item, in order. Override for one round trip.
+
+        The items are those of several callers, so the async door calls it without their
+        context variables. Do not override it where ``add`` reads one, such as the
+        current tenant: the async door then calls ``add``, each time with the context
+        variables of its own caller.
+        """
         return [self.add(*item) for item in items]
 
     def pop_many(self, keys: Sequence[str]) -> list[str | None]:
-        """Do what ``pop`` does for each key, in order. Override for one round trip."""
+        """Do what ``pop`` does for each key, in order. Override for one round trip.
+
+        See add_many() for context variables.
+        """
         return [self.pop(key) for key in keys]
 
     def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
@@ -137,6 +152,19 @@ class BaseBackend(ABC):
         It may take a second. Raise one of ``storage_errors`` when the storage fails.
         """
         return []
+
+    def explain(self, error: Exception) -> Outage:
+        """Return what an error of the driver means: where, what, and what to do.
+
+        It goes into StorageError and the log, so it must hold no key and no password:
+        nothing that the driver said, which may repeat them.
+        """
+        return explain(error, storage=type(self).__name__, setting=self.options_name)
+
+    @property
+    def options_name(self) -> str:
+        """Return where a reader finds the options of this backend."""
+        return f"REALTIME_TICKET_{self.setting or 'OPTIONS'}"
 
     def close(self) -> None:  # noqa: B027
         """Drop open connections. Calling it twice is fine; the next call reconnects."""

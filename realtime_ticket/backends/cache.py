@@ -8,6 +8,8 @@ from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from realtime_ticket.outages import Outage, locate
+
 from .base import BaseBackend
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ class CacheBackend(BaseBackend):
         # "Taken" is also what a cache says that hides its errors, as Django's does on a
         # database table. Then there is nothing under the key, or asking raises.
         if cache.get(key) is None:
-            raise LookupError("The cache did not keep the ticket.")
+            lost = LookupError("The cache did not keep the ticket.")
+            raise locate(lost, kind="forgotten")
         return False
 
     def pop(self, key: str) -> str | None:
@@ -94,6 +97,14 @@ class CacheBackend(BaseBackend):
             _revive(table)
         return connection
 
+    @property
+    def database(self) -> str | None:
+        from django.core.cache import caches
+        from django.db import router
+
+        table = getattr(caches[self.alias], "cache_model_class", None)
+        return router.db_for_write(table) if table else None
+
     def _for_good(self, cache: Any) -> AbstractContextManager[None]:
         """Refuse an open transaction, where the cache is Django's table."""
         if (table := getattr(cache, "cache_model_class", None)) is None:
@@ -108,6 +119,11 @@ class CacheBackend(BaseBackend):
         from ._cache_checks import check_cache
 
         return check_cache(self.alias)
+
+    def explain(self, error: Exception) -> Outage:
+        from ._cache_outages import explain_cache
+
+        return explain_cache(self.alias, error)
 
 
 def _revive(table: Any) -> None:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.db import Error as DatabaseError
 
 from . import _sql
-from ._connection import connect, for_good, own_connection
+from ._connection import for_good, in_savepoint, lent, own_connection
 from .base import BaseBackend, Item
 
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
+
+    from realtime_ticket.outages import Outage
 
 logger = logging.getLogger("realtime_ticket")
 
@@ -52,24 +54,27 @@ class DatabaseBackend(BaseBackend):
         return self.pop_many([key])[0]
 
     def add_many(self, items: Sequence[Item]) -> list[bool]:
-        connection, dialect = connect(self.alias)
-        if not dialect.returns_rows and len(items) > 1:
-            return super().add_many(items)
-        sql = dialect.add.format(", ".join([dialect.row] * len(items)))
-        with connection.cursor() as cursor:
-            cursor.execute(sql, [value for item in items for value in item])
-            if dialect.returns_rows:
-                added = {key: True for (key,) in cursor.fetchall()}
-            else:
-                added = {items[0].key: cursor.rowcount == 1}
-        if random.random() * _SWEEP_EVERY < len(items):
-            self._sweep(connection, dialect, _SWEEP_ROWS + 2 * len(items))
+        with lent(self.alias) as (connection, dialect):
+            if not dialect.returns_rows and len(items) > 1:
+                return super().add_many(items)
+            sql = dialect.add.format(", ".join([dialect.row] * len(items)))
+            with in_savepoint(connection), connection.cursor() as cursor:
+                cursor.execute(sql, [value for item in items for value in item])
+                if dialect.returns_rows:
+                    added = {key: True for (key,) in cursor.fetchall()}
+                else:
+                    added = {items[0].key: cursor.rowcount == 1}
+            if random.random() * _SWEEP_EVERY < len(items):
+                self._sweep(connection, dialect, _SWEEP_ROWS + 2 * len(items))
         return [added.pop(key, False) for key, _, _ in items]
 
     def pop_many(self, keys: Sequence[str]) -> list[str | None]:
-        connection, dialect = connect(self.alias)
         placeholders = ", ".join(["%s"] * len(keys))
-        with for_good(connection), connection.cursor() as cursor:
+        with (
+            lent(self.alias) as (connection, dialect),
+            for_good(connection),
+            connection.cursor() as cursor,
+        ):
             cursor.execute(dialect.pop.format(placeholders), keys)
             found: dict[str, str] = dict(cursor.fetchall())
             if not dialect.returns_rows:
@@ -86,30 +91,41 @@ class DatabaseBackend(BaseBackend):
         isolation level REPEATABLE READ or above, every reading shows what the first
         statement of that transaction saw.
         """
-        connection, dialect = connect(self.alias)
         placeholders = ", ".join(["%s"] * len(keys))
-        with connection.cursor() as cursor:
+        with (
+            lent(self.alias) as (connection, dialect),
+            connection.cursor() as cursor,
+        ):
             cursor.execute(dialect.read.format(placeholders), keys)
             found: dict[str, str] = dict(cursor.fetchall())
         return [found.get(key) for key in keys]
 
     def add_durably(self, key: str, data: str, expire: int) -> bool:
-        with for_good(connect(self.alias)[0]):
+        with lent(self.alias) as (connection, _), for_good(connection):
             return self.add(key, data, expire)
 
     def clear_expired(self) -> int:
-        connection, dialect = connect(self.alias)
         total, started = 0, time.monotonic()
-        while (count := self._clear(connection, dialect, _CLEAR_ROWS)) is not None:
-            total += count
-            time.sleep(time.monotonic() - started)
-            started = time.monotonic()
+        with lent(self.alias) as (connection, dialect):
+            while (count := self._clear(connection, dialect, _CLEAR_ROWS)) is not None:
+                total += count
+                time.sleep(time.monotonic() - started)
+                started = time.monotonic()
         return total
+
+    @property
+    def database(self) -> str:
+        return self.alias
 
     def check(self, databases: Collection[str] = ()) -> list[CheckMessage]:
         from ._database_checks import check_database
 
         return check_database(self.alias, may_query=self.alias in databases)
+
+    def explain(self, error: Exception) -> Outage:
+        from ._database_outages import explain_database
+
+        return explain_database(self.alias, error)
 
     def diagnose(self) -> list[CheckMessage]:
         from ._database_diagnosis import diagnose

@@ -61,16 +61,6 @@ class LocMemBackend(BaseBackend):
         return len(expired)
 
     def check(self, databases: Collection[str] = ()) -> list[CheckMessage]:
-        from django.conf import settings
-        from django.core import checks
+        from ._memory_checks import check_memory
 
-        if settings.DEBUG:
-            return []
-        return [
-            checks.Warning(
-                "LocMemBackend keeps tickets in the memory of one process.",
-                hint="Outside development, set REALTIME_TICKET_BACKEND to a storage "
-                "that the realtime server shares.",
-                id="realtime_ticket.W001",
-            )
-        ]
+        return check_memory("LocMemBackend", "REALTIME_TICKET_BACKEND", "a storage")

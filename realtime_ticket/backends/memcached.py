@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -13,6 +14,9 @@ from pymemcache.client.base import Client
 from pymemcache.client.rendezvous import RendezvousHash
 from pymemcache.exceptions import MemcacheError
 
+from realtime_ticket.outages import Outage, explain, locate
+
+from ._memcached_options import check_options, checked_servers
 from ._reading import read_from_each
 from .base import BaseBackend
 
@@ -21,6 +25,10 @@ if TYPE_CHECKING:
 
 _MAX_EXPIRE = 30 * 24 * 60 * 60
 """Memcached takes a longer lifetime for a date, in 1970 (its protocol.txt)."""
+
+_REST = 2.0
+"""Seconds for which a server that did not answer a reading is not waited for again. A
+reading is made of many calls, and whoever takes over five seconds admits nobody."""
 
 
 class MemcachedBackend(BaseBackend):
@@ -42,16 +50,17 @@ class MemcachedBackend(BaseBackend):
     def __init__(
         self, *, servers: str | Sequence[str] = "127.0.0.1:11211", **options: Any
     ) -> None:
-        self._servers = [servers] if isinstance(servers, str) else list(servers)
-        if not self._servers:
-            raise TypeError("MemcachedBackend: servers is empty")
+        self._servers = checked_servers(servers)
         # A dead server keeps its share of the keys. pymemcache's HashClient would give
         # them to its neighbours, and an outage would look like "no such ticket".
         self._hash = RendezvousHash(self._servers, hash_function=_weight)
         self._options = {"timeout": 1, "connect_timeout": 1, "no_delay": True} | options
         # Not for the user to change: without replies nobody knows who won a pop.
         self._options |= {"default_noreply": False, "ignore_exc": False}
-        Client(self._servers[0], **self._options)  # raises TypeError; opens no socket
+        check_options(self._options)
+        for server in self._servers:  # raises TypeError; opens no socket
+            Client(server, **self._options)
+        self._silent_until: dict[str, float] = {}
         self._idle: dict[tuple[int, str], deque[Client]] = {}
 
     def add(self, key: str, data: str, expire: int) -> bool:
@@ -76,11 +85,20 @@ class MemcachedBackend(BaseBackend):
 
         def read(server: str, positions: Sequence[int]) -> list[str | None]:
             share = [keys[position] for position in positions]
-            with self._connection(server) as client:
-                found = client.get_many(share)
+            if time.monotonic() < self._silent_until.get(server, 0.0):
+                raise TimeoutError("The server did not answer a moment ago.")
+            try:
+                with self._connection(server) as client:
+                    found = client.get_many(share)
+            except TimeoutError:
+                self._silent_until[server] = time.monotonic() + _REST
+                raise
             return [_text(found[key]) if key in found else None for key in share]
 
         return read_from_each(shares, read, self.storage_errors)
+
+    def explain(self, error: Exception) -> Outage:
+        return explain(error, storage="Memcached", setting=self.options_name)
 
     def diagnose(self) -> list[CheckMessage]:
         from ._memcached_diagnosis import diagnose
@@ -114,9 +132,9 @@ class MemcachedBackend(BaseBackend):
             client = Client(server, **self._options)
         try:
             yield client
-        except BaseException:  # what is left of a reply is nobody's
+        except BaseException as exc:  # what is left of a reply is nobody's
             client.close()
-            raise
+            raise locate(exc, server)  # noqa: B904 (it is the same)
         idle.append(client)
 
     def _idle_clients(self, server: str) -> deque[Client]:

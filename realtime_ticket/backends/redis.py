@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+
+from realtime_ticket.outages import Outage, explain, locate
 
 from ._redis_exchange import Command, exchange, text_of
 from ._redis_nodes import hang_up, waiting_pool
+from ._redis_options import DEFAULTS, pattern_of
 from .base import BaseBackend, Item
 
 if TYPE_CHECKING:
@@ -20,6 +21,11 @@ _POP_SCRIPT = """\
 local data = redis.call('GET', KEYS[1])
 if data then redis.call('DEL', KEYS[1]) end
 return data"""
+
+_GRANT = (
+    "Give the user of {setting} the commands: +set to issue, +getdel to consume, both "
+    "on the keys of the prefix."
+)
 
 
 class RedisBackend(BaseBackend):
@@ -40,34 +46,21 @@ class RedisBackend(BaseBackend):
     setting: ClassVar[str] = "REDIS"
     shorthand: ClassVar[str] = "url"
 
+    _storage: ClassVar[str] = "Redis"
+    """What messages call it."""
+
     def __init__(
         self, *, url: str | None = None, wait_replicas: int = 0, **options: Any
     ) -> None:
-        settings: dict[str, Any] = {
-            "socket_timeout": 1,
-            "socket_connect_timeout": 1,
-            # redis-py 8 makes ten: 59 s of waiting for a frozen server, and a GETDEL
-            # that is sent twice turns a lost reply into a false refusal.
-            "retry": Retry(NoBackoff(), 0),
-            "protocol": 2,
-            "max_connections": 50,
-        } | options
         if type(wait_replicas) is not int or wait_replicas < 0:
             raise ValueError(f"wait_replicas is an int >= 0, not {wait_replicas!r}")
         self._wait_replicas = wait_replicas
-        self._patience = int((settings["socket_timeout"] or 1) * 500)
         self._has_getdel = True
-        self._connect(url, settings)
+        self._connect(url, DEFAULTS | options)
 
-    def _connect(self, url: str | None, settings: dict[str, Any]) -> None:
-        """Prepare connections. Raise TypeError for an option that there is not."""
-        if url is None:
-            pattern = redis.Redis(**settings).connection_pool
-        else:
-            pattern = _pool_of(url, settings)
-        # Opens no socket, but raises TypeError for an option that a URL let through.
-        pattern.connection_class(**pattern.connection_kwargs)
-        self._pool = waiting_pool(pattern)
+    def _connect(self, url: str | None, options: dict[str, Any]) -> None:
+        """Prepare connections. Raise TypeError or ValueError for wrong options."""
+        self._pool = waiting_pool(pattern_of(options, url))
 
     def add(self, key: str, data: str, expire: int) -> bool:
         return self.add_many([Item(key, data, expire)])[0]
@@ -95,6 +88,14 @@ class RedisBackend(BaseBackend):
         (replies,) = self._exchange([("MGET", *keys)])
         return [text_of(reply) for reply in replies]
 
+    def explain(self, error: Exception) -> Outage:
+        return explain(
+            error,
+            storage=self._storage,
+            setting=self.options_name,
+            hints={"permission": _GRANT},
+        )
+
     def diagnose(self) -> list[CheckMessage]:
         from ._redis_diagnosis import diagnose
 
@@ -103,7 +104,7 @@ class RedisBackend(BaseBackend):
     def close(self) -> None:
         hang_up(self._pool)
 
-    def _pools(self) -> list[redis.ConnectionPool]:
+    def _pools(self) -> list[redis.BlockingConnectionPool]:
         """Return the pool of connections to each server that has tickets."""
         return [self._pool]
 
@@ -122,26 +123,21 @@ class RedisBackend(BaseBackend):
         return replies
 
     def _ask(
-        self, pool: redis.ConnectionPool, commands: Sequence[Command], *, confirm: bool
+        self,
+        pool: redis.BlockingConnectionPool,
+        commands: Sequence[Command],
+        *,
+        confirm: bool,
     ) -> list[Any]:
         """Return the replies, once enough replicas ``confirm`` them where they must."""
         if not (confirm and self._wait_replicas):
             return exchange(pool, commands)
-        wait = ("WAIT", self._wait_replicas, self._patience)
+        patience = int((pool.timeout or 1) * 500)  # ms, half of socket_timeout
+        wait = ("WAIT", self._wait_replicas, patience)
         *replies, confirmed = exchange(pool, [*commands, wait])
         if isinstance(confirmed, redis.ResponseError):
             raise confirmed
         if confirmed < self._wait_replicas:
-            raise redis.TimeoutError("Too few replicas know of the spent tickets.")
+            few = redis.TimeoutError("Too few replicas know of the spent tickets.")
+            raise locate(few, kind="replicas")
         return replies
-
-
-def _pool_of(url: str, settings: dict[str, Any]) -> redis.ConnectionPool:
-    try:
-        return redis.ConnectionPool.from_url(url, **settings)
-    except ValueError:
-        # Not the parser's words: they may repeat a part of the password.
-        raise ValueError(
-            "url is not 'redis://[[user]:password@]host[:port][/db]', or "
-            "its password is not percent-encoded"
-        ) from None

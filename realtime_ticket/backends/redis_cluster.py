@@ -13,6 +13,7 @@ from redis.exceptions import AskError, MovedError
 from ._reading import read_from_each
 from ._redis_exchange import Command, text_of
 from ._redis_nodes import Address, Nodes, addresses
+from ._redis_options import pattern_of
 from .redis import RedisBackend
 
 
@@ -29,6 +30,7 @@ class RedisClusterBackend(RedisBackend):
     """
 
     shorthand: ClassVar[str] = ""
+    _storage: ClassVar[str] = "Redis Cluster"
 
     def __init__(self, *, startup_nodes: Sequence[Address], **options: Any) -> None:
         if taken := {"url", "host", "port", "db", "unix_socket_path"} & options.keys():
@@ -36,8 +38,8 @@ class RedisClusterBackend(RedisBackend):
         self._addresses = addresses("startup_nodes", startup_nodes)
         super().__init__(**options)
 
-    def _connect(self, url: str | None, settings: dict[str, Any]) -> None:
-        self._nodes = Nodes(redis.Redis(**settings).connection_pool, self._addresses)
+    def _connect(self, url: str | None, options: dict[str, Any]) -> None:
+        self._nodes = Nodes(pattern_of(options), self._addresses)
         self._masters: dict[int, Address] = {}
         """By slot. Empty when they have to be asked for."""
 
@@ -55,7 +57,7 @@ class RedisClusterBackend(RedisBackend):
     def close(self) -> None:
         self._nodes.close()
 
-    def _pools(self) -> list[redis.ConnectionPool]:
+    def _pools(self) -> list[redis.BlockingConnectionPool]:
         return [self._nodes.pool(master) for master in {*self._find_masters().values()}]
 
     def _exchange(

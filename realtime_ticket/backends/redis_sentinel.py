@@ -9,11 +9,8 @@ import redis
 
 from ._redis_exchange import Command
 from ._redis_nodes import Address, Nodes, addresses
+from ._redis_options import DEFAULTS, pattern_of
 from .redis import RedisBackend
-
-_SHARED = ["socket_timeout", "socket_connect_timeout", "retry", "protocol",
-           "max_connections"]  # fmt: skip
-"""Options of Redis that hold for the Sentinels too."""
 
 
 class RedisSentinelBackend(RedisBackend):
@@ -29,6 +26,7 @@ class RedisSentinelBackend(RedisBackend):
     """
 
     shorthand: ClassVar[str] = ""
+    _storage: ClassVar[str] = "Redis or Sentinel"
 
     def __init__(
         self,
@@ -40,24 +38,26 @@ class RedisSentinelBackend(RedisBackend):
     ) -> None:
         if taken := {"url", "host", "port", "unix_socket_path"} & options.keys():
             raise TypeError(f"the Sentinels say where Redis is, not {sorted(taken)}")
+        if not isinstance(service_name, str) or not service_name:
+            raise TypeError("service_name is the master's name, a string")
+        if not isinstance(sentinel_kwargs or {}, dict):
+            raise TypeError("sentinel_kwargs is a dict of options")
         self._addresses = addresses("sentinels", sentinels)
         self._service_name = service_name
         self._sentinel_kwargs = sentinel_kwargs or {}
         super().__init__(**options)
 
-    def _connect(self, url: str | None, settings: dict[str, Any]) -> None:
-        theirs = {name: settings[name] for name in _SHARED} | self._sentinel_kwargs
-        # Opens no socket, but raises TypeError for an option that there is not.
-        pattern = redis.Redis(**theirs).connection_pool
-        self._sentinels = Nodes(pattern, self._addresses)
-        self._redises = Nodes(redis.Redis(**settings).connection_pool)
+    def _connect(self, url: str | None, options: dict[str, Any]) -> None:
+        theirs = {name: options[name] for name in DEFAULTS} | self._sentinel_kwargs
+        self._sentinels = Nodes(pattern_of(theirs), self._addresses)
+        self._redises = Nodes(pattern_of(options))
         self._master: Address | None = None
 
     def close(self) -> None:
         self._sentinels.close()
         self._redises.close()
 
-    def _pools(self) -> list[redis.ConnectionPool]:
+    def _pools(self) -> list[redis.BlockingConnectionPool]:
         master = self._master
         if master is None:
             _, (host, port) = self._sentinels.ask(

@@ -1,12 +1,16 @@
 """Centrifugo's proxies: it asks, for each client, who it is and how long it may stay.
 
 Requests and answers as in https://centrifugal.dev/docs/server/proxy. The client sends
-``{"ticket": TICKET}`` as its connection data, a new one each time.
+``{"ticket": TICKET}`` as its connection data, a new one each time. It arrives as
+``data``, or in Base64 as ``b64data`` where the proxy's ``binary_encoding`` is on.
 """
 
 from __future__ import annotations
 
+import json
 import time
+from base64 import b64decode
+from contextlib import suppress
 from typing import Any
 
 from django.http import HttpRequest, JsonResponse
@@ -35,15 +39,22 @@ class CentrifugoConnectView(ServiceView):
     It ends sooner where the session does. None: with the session only."""
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> JsonResponse:
-        data = self.read_json().get("data")
-        value = data.get("ticket") if isinstance(data, dict) else None
         try:
-            ticket = self.consume(value or "", audience=self.audience)
+            ticket = self.consume(self.shown(), audience=self.audience)
             return JsonResponse({"result": self._expiry(ticket) | self.result(ticket)})
         except InvalidTicket as exc:
             return _disconnect(4501 if exc.reason == "user" else 4401, "invalid ticket")
         except StorageError:
             return _disconnect(4013, "try again")
+
+    def shown(self) -> str:
+        """Return the ticket in the client's data, unchecked. Raise BadRequest."""
+        fields = self.read_json()
+        data = fields.get("data")
+        if "b64data" in fields:
+            with suppress(TypeError, ValueError, RecursionError):
+                data = json.loads(b64decode(fields["b64data"], validate=True))
+        return (data.get("ticket") if isinstance(data, dict) else None) or ""
 
     def result(self, ticket: Ticket) -> dict[str, Any]:
         """Return Centrifugo's ``result`` for the user of this ticket.

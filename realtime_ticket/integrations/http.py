@@ -34,6 +34,7 @@ from realtime_ticket import conf
 from realtime_ticket.exceptions import InvalidTicket, StorageError
 from realtime_ticket.handshake import check_origins, find_ticket
 from realtime_ticket.journal import OVERLAP
+from realtime_ticket.reports import hide_tickets, logged_by_us
 from realtime_ticket.revocations import Disconnect, user_key
 from realtime_ticket.service import TicketService
 from realtime_ticket.tickets import Ticket, check_audience
@@ -69,6 +70,10 @@ class ServiceView(View):
         for alias in connections if settings.configured else ():
             view = non_atomic_requests(using=alias)(view)
         return login_not_required(view)
+
+    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().setup(request, *args, **kwargs)
+        hide_tickets(request)
 
     def dispatch(
         self, request: HttpRequest, *args: Any, **kwargs: Any
@@ -108,7 +113,10 @@ class ServiceView(View):
         try:
             return service.journal.since(since)
         except service.backend.storage_errors as exc:
-            raise StorageError("The journal of disconnects cannot be read.") from exc
+            message, hint = service.backend.explain(exc)
+            outage = StorageError(f"Disconnects cannot be read: {message}", hint)
+            service.report(outage)
+            raise outage from exc
 
     def _refuse_ended(self, ticket: Ticket) -> None:
         """Raise InvalidTicket if a disconnect refuses the ticket."""
@@ -130,6 +138,13 @@ class ServiceView(View):
         if not isinstance(fields, dict):
             raise BadRequest("Send a JSON object.")
         return fields
+
+    def unavailable(
+        self, message: str = "Try again with a new ticket."
+    ) -> HttpResponse:
+        """Return the answer when the storage failed."""
+        response = _error(503, message, headers={"Retry-After": "1"})
+        return logged_by_us(response, self.request)
 
     def http_method_not_allowed(
         self, request: HttpRequest, *args: Any, **kwargs: Any
@@ -160,7 +175,7 @@ class ConsumeView(ServiceView):
         except InvalidTicket:
             return _error(403, "No valid ticket.")
         except StorageError:
-            return _unavailable()
+            return self.unavailable()
         return JsonResponse(
             {
                 "status": "ok",
@@ -177,9 +192,9 @@ class ConsumeView(ServiceView):
 class DisconnectsView(ServiceView):
     """Answer ``POST {"since": SECOND}`` with whose connections must end.
 
-    200 ``{"status": "ok", "disconnects": [{"id": "x", "at": SECOND, "kind": "session",
-    "users": ["7"], "session": "s"}], "now": SECOND, "expire": 120, "complete": true}``:
-    those written in that Unix second or later, all that are kept without ``since``.
+    200 ``{"status": "ok", "disconnects": [{"id": "x", "at": SECOND, "expire": 120,
+    "kind": "session", "users": ["7"], "session": "s"}], "now": SECOND, "expire": 120,
+    "complete": true}``: those written in that Unix second or later, all that are kept without ``since``.
     ``complete`` is false where one of several servers of the storage did not answer.
     Otherwise ``"status": "error"`` and 400 for a ``since`` that is no integer, 501 for
     a backend without ``read_many()``, 503 with ``Retry-After`` when the storage failed.
@@ -198,7 +213,7 @@ class DisconnectsView(ServiceView):
         try:
             disconnects, is_complete = self.read_journal(since)
         except StorageError:
-            return _unavailable("Try again.")
+            return self.unavailable("Try again.")
         return JsonResponse(
             {
                 "status": "ok",
@@ -211,13 +226,15 @@ class DisconnectsView(ServiceView):
 
 
 class AuthorizeView(ServiceView):
-    """Answer nginx's ``auth_request``: may this connection pass, and whose is it?
+    """Answer a reverse proxy that asks: may this connection pass, and whose is it?
 
-    The ticket is looked for in the subprotocols, and in the query of ``X-Original-URI``
-    (nginx: ``$request_uri``). 204 with ``X-Realtime-User``, the user's id, and
-    ``X-Realtime-Username``, percent-encoded UTF-8; 401 for a ticket that lets nobody
-    in, 403 for a foreign origin; 503 when the storage failed, and 400 for a wrong
-    service key, both of which nginx makes a 500.
+    nginx asks with ``auth_request``, Caddy with ``forward_auth``, Traefik with
+    ``ForwardAuth``, HAProxy with a Lua script. The ticket is looked for in the
+    subprotocols, and in the query of the header that ``uri_header`` names. 204 with
+    ``X-Realtime-User``, the user's id, and ``X-Realtime-Username``, percent-encoded
+    UTF-8; 401 for a ticket that lets nobody in; 403 for a foreign origin, and for a
+    CORS preflight, which spends no ticket; 503 when the storage failed, and 400 for a
+    wrong service key, both of which nginx makes a 500.
     """
 
     http_method_names = ["get"]
@@ -231,6 +248,14 @@ class AuthorizeView(ServiceView):
     origins: Container[str | None] | None = None
     """The origins whose pages may connect, mostly AllowedOrigins. None: all."""
 
+    uri_header: str = "X-Original-URI"
+    """The one header in which the proxy gives the URI that the client asked for.
+
+    The proxy must set it on every request, in place of what the client sent under this
+    name: otherwise the client writes it. nginx sets ``X-Original-URI`` if it is told
+    to; Caddy and Traefik set ``X-Forwarded-Uri`` by themselves.
+    """
+
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
         check_origins(initkwargs.get("origins", cls.origins))
@@ -240,10 +265,14 @@ class AuthorizeView(ServiceView):
         headers = request.headers
         if self.origins is not None and headers.get("Origin") not in self.origins:
             return _error(403, "This origin may not connect.")
+        # The proxy asks with GET whatever the client's method is, but hands on this
+        # header, which a browser sends with a preflight and never with a request.
+        if "Access-Control-Request-Method" in headers:
+            return _error(403, "A preflight needs no ticket.")
         try:
             value = find_ticket(
                 subprotocols=headers.get("Sec-WebSocket-Protocol"),
-                query=headers.get("X-Original-URI", "").partition("?")[2],
+                query=headers.get(self.uri_header, "").partition("?")[2],
             )
             ticket = self.consume(value, audience=self.audience)
         except InvalidTicket:
@@ -251,16 +280,12 @@ class AuthorizeView(ServiceView):
                 401, "No valid ticket.", headers={"WWW-Authenticate": "Ticket"}
             )
         except StorageError:
-            return _unavailable()
+            return self.unavailable()
         return HttpResponse(
             status=204,
             headers={
-                "X-Realtime-User": quote(
-                    str(ticket.user_id), safe="", errors="replace"
-                ),
-                "X-Realtime-Username": quote(
-                    ticket.username, safe="", errors="replace"
-                ),
+                "X-Realtime-User": quote(str(ticket.user_id), safe=""),
+                "X-Realtime-Username": quote(ticket.username, safe=""),
             },
         )
 
@@ -271,7 +296,3 @@ def _error(
     return JsonResponse(
         {"status": "error", "message": message}, status=status, headers=headers
     )
-
-
-def _unavailable(message: str = "Try again with a new ticket.") -> HttpResponse:
-    return _error(503, message, headers={"Retry-After": "1"})

@@ -2,14 +2,18 @@
 
 ``python -m tests.browser.realtime RECORD``. Each line of the record is one JSON object:
 ``shown`` is a ticket and ``outcome`` what became of it, ``left`` the code with which a
-WebSocket ended, ``resumed`` the last event's id that an EventSource came with.
+WebSocket ended, ``resumed`` the last event's id that an EventSource came with, and
+``said`` a text that was received.
 """
 
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import django
@@ -19,7 +23,13 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    JSONResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -28,6 +38,9 @@ from realtime_ticket.handshake import AllowedOrigins
 from realtime_ticket.integrations.asgi import TicketMiddleware
 
 ORIGIN = f"http://127.0.0.1:{settings.DJANGO_PORT}"
+OWN_ORIGIN = f"http://127.0.0.1:{settings.REALTIME_PORT}"
+ROOT = Path(__file__).parents[2]
+CLIENT = ROOT / "realtime_ticket/static/realtime_ticket/realtime-ticket.js"
 OPEN: set[WebSocket] = set()
 RECORD = open(sys.argv[1], "a", buffering=1)  # noqa: SIM115
 mode = "welcome"
@@ -56,19 +69,73 @@ class Service:
             record(shown=value, outcome=outcome)
 
 
-async def chat(websocket: WebSocket) -> None:
-    await websocket.accept()
-    if mode == "hang up":
-        return await websocket.close(1011)
-    await websocket.send_text(f"Hello, {websocket.scope['ticket'].username}!")
+async def serve(websocket: WebSocket, talk: Callable[[], Awaitable[None]]) -> None:
+    """Talk until somebody hangs up."""
     OPEN.add(websocket)
     try:
         while True:
-            await websocket.send_text(await websocket.receive_text())
+            await talk()
     except WebSocketDisconnect as exc:
         record(left=exc.code)
     finally:
         OPEN.discard(websocket)
+
+
+async def chat(websocket: WebSocket) -> None:
+    """Greet, and then repeat everything."""
+    await websocket.accept()
+    if mode == "hang up":
+        return await websocket.close(1011)
+    await websocket.send_text(f"Hello, {websocket.scope['ticket'].username}!")
+
+    async def talk() -> None:
+        text = await websocket.receive_text()
+        record(said=text)
+        await websocket.send_text(text)
+
+    await serve(websocket, talk)
+
+
+async def markup(websocket: WebSocket) -> None:
+    """As chat(), for htmx."""
+    await websocket.accept()
+    name = websocket.scope["ticket"].username
+    await websocket.send_text(f'<div id="chat">Hello, {name}!</div>')
+
+    async def talk() -> None:
+        text = html.escape((await websocket.receive_json())["text"])
+        await websocket.send_text(f'<div id="chat">{text}</div>')
+
+    await serve(websocket, talk)
+
+
+async def graphql(websocket: WebSocket) -> None:
+    """Speak as much graphql-transport-ws as one subscription needs."""
+    await websocket.accept("graphql-transport-ws")
+    name = websocket.scope["ticket"].username
+
+    async def talk() -> None:
+        message = await websocket.receive_json()
+        if message["type"] == "connection_init":
+            await websocket.send_json({"type": "connection_ack"})
+        if message["type"] == "subscribe":
+            payload = {"data": {"greeting": f"Hello, {name}!"}}
+            answer = {"id": message["id"], "type": "next", "payload": payload}
+            await websocket.send_json(answer)
+
+    await serve(websocket, talk)
+
+
+async def relay(websocket: WebSocket) -> None:
+    """Send what each says to all others: enough for Yjs, whose peers do the rest."""
+    await websocket.accept()
+
+    async def talk() -> None:
+        data = await websocket.receive_bytes()
+        for other in OPEN - {websocket}:
+            await other.send_bytes(data)
+
+    await serve(websocket, talk)
 
 
 async def events(request: Request) -> Response:
@@ -78,20 +145,31 @@ async def events(request: Request) -> Response:
     async def stream() -> Any:
         for number in range(int(last) + 1, 1000):
             yield f"id: {number}\nevent: price\ndata: {number}0\n\n"
+            yield f"data: <b>news {number}</b>\n\n"
             await asyncio.sleep(0.05)
 
     return StreamingResponse(stream(), media_type="text/event-stream")
 
 
 async def control(request: Request) -> Response:
-    """Change the mode, or close all that are open with a code."""
+    """Change the mode, or close all that are open with a code. Count them."""
     global mode
     wishes = await request.json()
     mode = wishes.get("mode", mode)
     if code := wishes.get("close"):
         for websocket in [*OPEN]:
-            await websocket.close(code)
-    return Response()
+            await websocket.close(code, wishes.get("reason", ""))
+    return JSONResponse({"open": len(OPEN)})
+
+
+async def application(request: Request) -> Response:
+    """Return a single-page application that never rendered a template of Django's."""
+    page = (Path(__file__).parent / "templates" / "application.html").read_text()
+    return HTMLResponse(page.replace("DJANGO", ORIGIN))
+
+
+async def client(request: Request) -> Response:
+    return FileResponse(CLIENT, media_type="text/javascript")
 
 
 with_ticket = [
@@ -102,17 +180,22 @@ with_ticket = [
     Middleware(
         TicketMiddleware,
         service=Service(),
-        origins=AllowedOrigins([ORIGIN], allow_missing=False),
+        origins=AllowedOrigins([ORIGIN, OWN_ORIGIN], allow_missing=False),
     ),
 ]
 app = Starlette(
     routes=[
         Route("/control", control, methods=["POST"]),
+        Route("/application/", application),
+        Route("/client.js", client),
         Mount(
             "/",
             routes=[
                 WebSocketRoute("/", chat),
                 WebSocketRoute("/ws", chat),
+                WebSocketRoute("/html", markup),
+                WebSocketRoute("/graphql", graphql),
+                WebSocketRoute("/relay/{room}", relay),
                 Route("/events", events),
             ],
             middleware=with_ticket,

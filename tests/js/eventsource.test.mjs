@@ -99,7 +99,9 @@ test("a server that refuses the stream is asked again, less and less", async () 
 test("a server that does not answer is given up", async () => {
   const { all, events } = make();
   await settle();
-  await pass(10_000);
+  await pass(59_999); // a WSGI server sends its headers with the first event
+  assert.equal(events.last("close"), undefined);
+  await pass(1);
   assert.equal(events.last("close").reason, "timeout");
   assert.equal(all[0].closed.length, 1);
 });
@@ -228,7 +230,7 @@ test("close() is final", async () => {
   all[0].message("late");
   all[0].lose();
   await pass(100_000);
-  assert.equal(source.readyState, 3);
+  assert.equal(source.readyState, 2);
   assert.equal(getTicket.signals.length, 1);
   assert.deepEqual(events.types(), ["connecting", "open", "close"]);
   assert.equal(events.at(-1).willReconnect, false);
@@ -238,7 +240,7 @@ test("reconnect() may stop it", async () => {
   const { source, all } = await makeOpen({ reconnect: () => false });
   all[0].lose();
   await pass(100_000);
-  assert.deepEqual([source.readyState, all.length], [3, 1]);
+  assert.deepEqual([source.readyState, all.length], [2, 1]);
 });
 
 test("leaving the page closes it, coming back opens it", async () => {

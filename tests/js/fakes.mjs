@@ -18,7 +18,7 @@ export function stopClock() {
   mock.method(performance, "now", () => Date.now());
 }
 
-const GLOBALS = ["document", "navigator", "location", "addEventListener", "fetch"];
+const GLOBALS = ["document", "navigator", "location", "origin", "addEventListener", "fetch"];
 const originals = GLOBALS.map((name) => [
   name,
   Object.getOwnPropertyDescriptor(globalThis, name),
@@ -60,6 +60,7 @@ export function installPage({ cookie = "", field = null, baseURI = "https://site
   };
   define("document", page.document);
   define("navigator", page.navigator);
+  define("origin", new URL(baseURI).origin);
   define("addEventListener", (type, listener, options) => {
     target.addEventListener(type, listener, options);
     listeners.add(type);
@@ -96,7 +97,7 @@ export function later() {
 /** A stream of distinct tickets. */
 export function tickets() {
   const signals = [];
-  const getTicket = async (signal) => {
+  const getTicket = async ({ signal }) => {
     signals.push(signal);
     return `rt_${signals.length}`;
   };

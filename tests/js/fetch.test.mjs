@@ -109,16 +109,16 @@ test("tries once more when the CSRF token changed meanwhile", async () => {
   assert.deepEqual(tokens(fetch), ["old", "new"]);
 });
 
-test("does so once only", async () => {
+test("does so twice only", async () => {
   let count = 0;
   const fetch = fakeFetch(() => no(403));
   const error = await failure(fetchTicket({ fetch, csrfToken: () => String(++count) }));
   assert.equal(error.permanent, true);
-  assert.deepEqual(tokens(fetch), ["1", "2"]);
+  assert.deepEqual(tokens(fetch), ["1", "2", "3"]);
 });
 
-for (const status of [401, 403, 404])
-  test(`${status} is permanent`, async () => {
+for (const status of [400, 401, 403, 404, 405])
+  test(`${status} from our view is permanent`, async () => {
     const fetch = fakeFetch(no(status));
     const error = await failure(fetchTicket({ fetch, csrfToken: "same" }));
     assert.deepEqual([error.status, error.permanent], [status, true]);
@@ -126,7 +126,8 @@ for (const status of [401, 403, 404])
   });
 
 test("a redirect is permanent: it leads to a login page", async () => {
-  const opaque = { type: "opaqueredirect", status: 0, ok: false, headers: new Headers() };
+  const json = () => Promise.reject(new SyntaxError("no body"));
+  const opaque = { type: "opaqueredirect", status: 0, ok: false, headers: new Headers(), json };
   const error = await failure(fetchTicket({ fetch: fakeFetch(opaque) }));
   assert.deepEqual([error.status, error.permanent], [0, true]);
   // As Node.js tells it.
@@ -135,7 +136,7 @@ test("a redirect is permanent: it leads to a login page", async () => {
   assert.deepEqual([other.status, other.permanent], [302, true]);
 });
 
-for (const status of [400, 405, 408, 429, 500, 502, 503])
+for (const status of [408, 409, 429, 500, 502, 503])
   test(`${status} is not permanent`, async () => {
     const error = await failure(fetchTicket({ fetch: fakeFetch(no(status)) }));
     assert.deepEqual([error.status, error.permanent, error.retryAfter], [status, false, null]);
@@ -242,4 +243,66 @@ test("a TicketError says what it is", () => {
   assert.equal(String(error), "TicketError: No.");
   const { status, retryAfter, permanent } = new TicketError("No.");
   assert.deepEqual({ status, retryAfter, permanent }, { status: 0, retryAfter: null, permanent: false });
+});
+
+for (const [name, page, order] of [
+  ["an old cookie, and then the field", { cookie: "csrftoken=old", field: { value: "new" } }, ["old", "new"]],
+  ["two cookies, the last one first", { cookie: "csrftoken=old; csrftoken=last", field: { value: "f" } }, ["last", "old", "f"]],
+  ["each token once", { cookie: "csrftoken=same", field: { value: "same" } }, ["same"]],
+])
+  test(`after 403 tries the page's other tokens: ${name}`, async () => {
+    installPage(page);
+    const fetch = fakeFetch(() => no(403));
+    await failure(fetchTicket({ fetch }));
+    assert.deepEqual(tokens(fetch), order);
+  });
+
+test("takes a promise of a CSRF token, and another header", async () => {
+  const fetch = fakeFetch(ok("rt_1"));
+  await fetchTicket({ fetch, csrfToken: async () => "yes", csrfHeader: "X-Other" });
+  const { headers } = fetch.requests[0];
+  assert.deepEqual(headers, { Accept: "application/json", "X-Other": "yes" });
+});
+
+for (const status of [400, 403, 404, 405])
+  test(`${status} that is not ours is not permanent`, async () => {
+    const html = () => new Response("<h1>Not here</h1>", { status });
+    const error = await failure(fetchTicket({ fetch: fakeFetch(html) }));
+    assert.deepEqual([error.status, error.permanent], [status, false]);
+  });
+
+test("401 is permanent, whoever says so", async () => {
+  const fetch = fakeFetch(new Response("", { status: 401 }));
+  assert.equal((await failure(fetchTicket({ fetch }))).permanent, true);
+});
+
+test("another origin is an error at once, without a request", async () => {
+  installPage();
+  const fetch = fakeFetch(ok("rt_1"));
+  const error = await failure(fetchTicket({ fetch, url: "https://api.example/ticket/" }));
+  assert.deepEqual([error.status, error.permanent], [0, true]);
+  assert.match(error.message, /another origin.*credentials/);
+  assert.equal(fetch.requests.length, 0);
+});
+
+test("the page's own origin may be written out", async () => {
+  installPage();
+  const fetch = fakeFetch(ok("rt_1"));
+  await fetchTicket({ fetch, url: "https://site.example/ticket/" });
+  assert.equal(fetch.requests[0].mode, "same-origin");
+});
+
+test("another origin works with credentials", async () => {
+  installPage();
+  const fetch = fakeFetch(ok("rt_1"));
+  const url = "https://api.example/ticket/";
+  assert.equal(await fetchTicket({ fetch, url, credentials: "include" }), "rt_1");
+  const [{ mode, credentials }] = fetch.requests;
+  assert.deepEqual([mode, credentials], ["cors", "include"]);
+});
+
+test("its error says what went wrong", async () => {
+  const fetch = async () => Promise.reject(new TypeError("Failed to fetch"));
+  const { message } = await failure(fetchTicket({ fetch }));
+  assert.equal(message, "No ticket: TypeError: Failed to fetch");
 });

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, mock, test } from "node:test";
 import {
   RealtimeSocket,
   TicketError,
+  createWebSocketClass,
 } from "../../realtime_ticket/static/realtime_ticket/realtime-ticket.js";
 import {
   fakeFetch,
@@ -277,7 +278,7 @@ test("another ticket error does not", async () => {
 test("a getTicket() that never answers is given up", async () => {
   let signal;
   const getTicket = (its) => {
-    signal = its;
+    signal = its.signal;
     return later().promise;
   };
   const { events } = make({ getTicket });
@@ -387,9 +388,9 @@ for (const random of [0, 0.5, 1])
 
 test("an absurd Retry-After does not overflow into a storm", async () => {
   const fetch = fakeFetch(() => no(503, { "Retry-After": "99999999999" }));
-  const { events } = make({ fetch });
-  await settle();
-  assert.deepEqual(delays(events), [2 ** 31 - 1]);
+  make({ fetch });
+  await pass(2 ** 31 - 2); // setTimeout() fires at once after more
+  assert.equal(fetch.requests.length, 1);
 });
 
 test("a socket that neither opens nor fails is given up", async () => {
@@ -490,7 +491,7 @@ test("close() stops a request, and a late ticket is not used", async () => {
   const answer = later();
   let signal;
   const getTicket = (its) => {
-    signal = its;
+    signal = its.signal;
     return answer.promise;
   };
   const { socket, all, events } = make({ getTicket });

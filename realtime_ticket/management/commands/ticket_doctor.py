@@ -69,7 +69,7 @@ def _findings() -> Iterator[Finding]:
     wrong = list(doctor.of_checks(check_settings()))
     yield from wrong
     try:
-        service = conf.new_service()
+        service = conf.new_service(doctor.ExaminedService)
     except conf.WrongSetting as exc:
         yield from doctor.of_checks(check_backend())
         if exc.id not in {finding.name for finding in wrong}:

@@ -1,46 +1,57 @@
 /**
  * Connect a page to a realtime server with tickets of django-realtime-ticket.
  *
- * A ticket works once and for seconds, so every attempt to connect fetches a new one.
+ * A ticket works once and lives for seconds, so every attempt to connect fetches a new one.
  * All durations are milliseconds.
  *
  * @module
  */
 export type TicketOptions = {
     /**
-     * Where Django issues tickets, on the page's own origin:
-     * "/ticket/".
+     * Where Django issues tickets: "/ticket/".
      */
-    url?: string;
+    url?: string | undefined;
     /**
-     * Django's CSRF token, the
-     * element that holds it, or a function that returns either. It is read for every
-     * ticket, because a login changes it. Default: the cookie, or else the page's field
-     * csrfmiddlewaretoken.
+     * "include" if that is on
+     * another origin than the page: cookies are sent there, and CORS must allow it.
+     * Default: "same-origin".
      */
-    csrfToken?: CsrfToken | (() => CsrfToken | null);
+    credentials?: "same-origin" | "include" | undefined;
     /**
-     * The name of that cookie: "csrftoken".
+     * Django's CSRF token, the element that holds it, or a function
+     * that returns either. It is read for every request, because a login changes it.
+     * Default: the cookie, and the page's field csrfmiddlewaretoken if Django refuses it.
      */
-    csrfCookie?: string;
+    csrfToken?: CsrfToken | (() => CsrfToken | null | Promise<CsrfToken | null>) | undefined;
+    /**
+     * CSRF_COOKIE_NAME: "csrftoken".
+     */
+    csrfCookie?: string | undefined;
+    /**
+     * CSRF_HEADER_NAME as a browser writes it:
+     * "X-CSRFToken".
+     */
+    csrfHeader?: string | undefined;
     /**
      * Who the ticket is for.
      */
-    audience?: string;
+    audience?: string | undefined;
     /**
      * How long to wait for a ticket: 5000.
      */
-    timeout?: number;
+    timeout?: number | undefined;
     /**
      * Stops the waiting.
      */
-    signal?: AbortSignal;
+    signal?: AbortSignal | undefined;
     /**
      * Used in place of the browser's.
      */
-    fetch?: typeof globalThis.fetch;
+    fetch?: typeof globalThis.fetch | undefined;
 };
-export type CsrfToken = string | Element | {
+export type CsrfToken = string | {
+    getAttribute(name: string): string | null;
+} | {
     value?: string;
     content?: string;
 };
@@ -48,7 +59,11 @@ export type ConnectionOptions = {
     /**
      * See TicketOptions.url.
      */
-    ticketUrl?: string;
+    ticketUrl?: string | undefined;
+    /**
+     * See TicketOptions.
+     */
+    credentials?: TicketOptions["credentials"];
     /**
      * See TicketOptions.
      */
@@ -56,102 +71,131 @@ export type ConnectionOptions = {
     /**
      * See TicketOptions.
      */
-    csrfCookie?: string;
+    csrfCookie?: string | undefined;
     /**
      * See TicketOptions.
      */
-    audience?: string;
+    csrfHeader?: string | undefined;
     /**
-     * How long to wait for a ticket: 5000.
+     * See TicketOptions.
      */
-    timeout?: number;
+    audience?: string | undefined;
+    /**
+     * How long to wait for a ticket, and for the URL
+     * if that is a function: 5000.
+     */
+    timeout?: number | undefined;
     /**
      * Used in place of the browser's.
      */
-    fetch?: typeof globalThis.fetch;
+    fetch?: typeof globalThis.fetch | undefined;
     /**
-     * Used in place of
-     * fetchTicket(). What it throws is a reason to try again later, but a permanent
-     * TicketError is one to stop.
+     * Used in place of fetchTicket(). The client tries again after
+     * what it throws, but ends after a permanent TicketError.
      */
-    getTicket?: (signal: AbortSignal) => Promise<string>;
+    getTicket?: ((context: {
+        signal: AbortSignal;
+    }) => string | Promise<string>) | undefined;
     /**
      * The ticket in the page itself,
-     * `{{ realtime_ticket|default_if_none:'' }}`. It serves the first attempt, if the page is young enough.
+     * `{{ realtime_ticket|default_if_none:'' }}`. It serves the first attempt, if the page is
+     * young enough.
      */
-    firstTicket?: string | null;
+    firstTicket?: string | null | undefined;
     /**
      * REALTIME_TICKET_EXPIRE in ms: 10000.
      */
-    firstTicketLifetime?: number;
+    firstTicketLifetime?: number | undefined;
     /**
      * The query parameter of the ticket: "ticket".
      */
-    param?: string;
+    param?: string | undefined;
+    /**
+     * Notice a connection that died without a word.
+     * Default: off.
+     */
+    ping?: Ping | undefined;
     /**
      * The least time between two attempts: 500.
      */
-    minDelay?: number;
+    minDelay?: number | undefined;
     /**
-     * The most time to wait before an attempt, unless Django
-     * asks for more by Retry-After: 20000.
+     * The most time to wait before an attempt, unless
+     * the server asks for more: 20000.
      */
-    maxDelay?: number;
+    maxDelay?: number | undefined;
     /**
-     * How long a connection has to last before the next
-     * loss of it is taken for a first one: 5000.
+     * How long a connection has to last before the
+     * delays start from minDelay again: 5000.
      */
-    stableAfter?: number;
+    stableAfter?: number | undefined;
     /**
-     * How long to wait for the server to accept: 10000.
+     * How long to wait for the server to accept:
+     * 10000, and 60000 for an EventSource.
      */
-    connectTimeout?: number;
+    connectTimeout?: number | undefined;
     /**
-     * Whether to connect again
-     * after this loss. Default: after all but the codes 1000, 4403 and 4500 to 4999.
+     * Whether to
+     * connect again after this loss. Default: after all but the codes 1000, 4403 and 4500 to
+     * 4999. False: never, as a plain WebSocket; then a missing ticket is a loss, too.
      */
-    reconnect?: (event: CloseEventLike) => boolean;
+    reconnect?: false | ((event: CloseEventLike) => boolean) | undefined;
     /**
      * Used in place of Math.random.
      */
-    random?: () => number;
+    random?: (() => number) | undefined;
+};
+export type Ping = {
+    /**
+     * 20000
+     */
+    interval?: number | undefined;
+    /**
+     * 5000
+     */
+    timeout?: number | undefined;
+    /**
+     * What the server answers
+     * with any message: "ping".
+     */
+    message?: Parameters<WebSocket["send"]>[0] | undefined;
 };
 export type SocketOptions = {
     /**
-     * Where the ticket travels: "subprotocol".
+     * Where the ticket travels:
+     * "subprotocol".
      */
-    carrier?: "subprotocol" | "query";
+    carrier?: "subprotocol" | "query" | undefined;
     /**
      * Subprotocols of the application.
      */
-    protocols?: string[];
+    protocols?: string | string[] | undefined;
     /**
      * How many messages send() keeps while there is no
      * connection: 0.
      */
-    queue?: number;
+    queue?: number | undefined;
     /**
-     * Used in
-     * place of the browser's.
+     * Used in place of the browser's.
      */
-    WebSocket?: new (url: string, protocols: string[]) => WebSocket;
+    WebSocket?: (new (url: string, protocols: string[]) => WebSocket) | undefined;
 };
 export type EventSourceOptions = {
     /**
-     * The query parameter for the id of the last
-     * event that was heard: "lastEventId".
+     * The query parameter for the id of the
+     * last event: "lastEventId".
      */
-    lastEventIdParam?: string;
+    lastEventIdParam?: string | undefined;
     /**
      * Send cookies to another origin: false.
      */
-    withCredentials?: boolean;
+    withCredentials?: boolean | undefined;
     /**
-     * Used
-     * in place of the browser's.
+     * Used in place of the browser's.
      */
-    EventSource?: new (url: string, init: EventSourceInit) => EventSource;
+    EventSource?: (new (url: string, init: EventSourceInit) => EventSource) | undefined;
 };
+export type Address = string | URL | (() => string | URL | Promise<string | URL>);
 export type ConnectingEvent = Event & {
     attempt: number;
 };
@@ -182,6 +226,10 @@ export type ConnectionEvents = {
      * As the browser's own.
      */
     message: MessageEvent;
+    /**
+     * Before `close` with the code 1006: no side closed it.
+     */
+    error: Event;
     /**
      * A connection is lost or was not accepted.
      */
@@ -214,13 +262,13 @@ export declare class TicketError extends Error {
     permanent: boolean;
     /**
      * @param {string} message
-     * @param {{status?: number, retryAfter?: number | null, permanent?: boolean,
-     *   cause?: unknown}} [info]
+     * @param {{status?: number | undefined, retryAfter?: number | null | undefined,
+     *   permanent?: boolean | undefined, cause?: unknown}} [info]
      */
     constructor(message: string, { status, retryAfter, permanent, cause }?: {
-        status?: number;
-        retryAfter?: number | null;
-        permanent?: boolean;
+        status?: number | undefined;
+        retryAfter?: number | null | undefined;
+        permanent?: boolean | undefined;
         cause?: unknown;
     });
 }
@@ -229,23 +277,37 @@ export declare class TicketError extends Error {
  *
  * @param {TicketOptions} [options]
  * @returns {Promise<string>} the ticket, good for one connection. Rejected with a
- *   TicketError, which is permanent after 401, 403, 404 and a redirect (to a login
- *   page, say).
+ *   TicketError, which is permanent after 401, a redirect (to a login page, say), and 400,
+ *   403, 404 or 405 from this package's view; and for a URL on another origin.
  */
 export declare function fetchTicket(options?: TicketOptions): Promise<string>;
 declare const Connection_base: new () => ConnectionTarget;
 /** The life that both kinds of connection lead: ticket, connection, loss, pause. */
 declare class Connection extends /** @type {new () => ConnectionTarget} */ /** @type {new () => ConnectionTarget} */ Connection_base {
     #private;
+    static CONNECTING: number;
+    static OPEN: number;
+    CONNECTING: number;
+    OPEN: number;
+    CLOSED: number;
+    /** @type {((event: Event) => void) | null} */
+    onopen: ((event: Event) => void) | null;
+    /** @type {((event: MessageEvent) => void) | null} */
+    onmessage: ((event: MessageEvent) => void) | null;
+    /** @type {((event: Event) => void) | null} */
+    onerror: ((event: Event) => void) | null;
+    /** @type {((event: CloseEventLike) => void) | null} */
+    onclose: ((event: CloseEventLike) => void) | null;
     /**
-     * @param {URL} url
+     * @param {Address} address
+     * @param {"ws" | "http"} scheme
      * @param {ConnectionOptions} options
      */
-    constructor(url: URL, options: ConnectionOptions);
-    /** The absolute URL of the realtime server, without a ticket. */
+    constructor(address: Address, scheme: "ws" | "http", options: ConnectionOptions);
+    /** The absolute URL of the realtime server, without a ticket; "" before it is known. */
     get url(): string;
-    /** As WebSocket's: 1 while open, 3 at the end, and else 0, also between attempts. */
-    get readyState(): 0 | 1 | 3;
+    /** CONNECTING also between two attempts, CLOSED only at the end. */
+    get readyState(): number;
     /**
      * End it for good. The event `close` is the last that is heard, and no request is made
      * any more.
@@ -262,16 +324,21 @@ declare class Connection extends /** @type {new () => ConnectionTarget} */ /** @
  */
 export declare class RealtimeSocket extends Connection {
     #private;
+    static CLOSING: number;
+    static CLOSED: number;
+    CLOSING: number;
     /**
-     * @param {string | URL} url ws(s) or http(s), or relative to the page
+     * @param {Address} url ws(s) or http(s), or relative to the page; or a function that
+     *   returns it, or a promise of it, and is called for every attempt
      * @param {ConnectionOptions & SocketOptions} [options]
      * @throws {TypeError} when the URL is none
      */
-    constructor(url: string | URL, options?: ConnectionOptions & SocketOptions);
+    constructor(url: Address, options?: ConnectionOptions & SocketOptions);
     /**
      * Send a message, or keep it for the next connection while there is none.
      *
-     * What is still kept at the end is thrown away.
+     * With `queue` and `ping` it is also kept while a ping waits for its answer. What is still
+     * kept at the end is thrown away.
      *
      * @param {Parameters<WebSocket["send"]>[0]} data
      * @throws {DOMException} InvalidStateError when more than `queue` would be kept, or at
@@ -280,12 +347,25 @@ export declare class RealtimeSocket extends Connection {
     send(data: Parameters<WebSocket["send"]>[0]): void;
     /** The subprotocol that the server chose, or "". */
     get protocol(): string;
+    /** The extensions that the server chose, or "". */
+    get extensions(): string;
     /** The bytes that the browser has not sent yet, without the messages kept by send(). */
     get bufferedAmount(): number;
     /** As WebSocket's. It holds for connections to come, too. */
     get binaryType(): BinaryType;
     set binaryType(type: BinaryType);
 }
+/**
+ * Make a class to be used in place of WebSocket by a library that reconnects by itself.
+ *
+ * Each of its objects fetches one ticket, connects once, and closes for good on a loss. The
+ * code 4401 is for a user whom Django refuses. The 4401 of a server, after which a new
+ * ticket helps, becomes 1012, because to most libraries 4401 is final.
+ *
+ * @param {ConnectionOptions & SocketOptions} [options]
+ * @returns {typeof WebSocket}
+ */
+export declare function createWebSocketClass(options?: ConnectionOptions & SocketOptions): typeof WebSocket;
 /**
  * Server-sent events, with a new ticket for every connection. See ConnectionEvents for
  * what it tells, beside the server's own named events.
@@ -295,12 +375,15 @@ export declare class RealtimeSocket extends Connection {
  */
 export declare class RealtimeEventSource extends Connection {
     #private;
+    static CLOSED: number;
+    CLOSED: number;
     /**
-     * @param {string | URL} url http(s), or relative to the page
+     * @param {Address} url http(s), or relative to the page; or a function that returns it,
+     *   or a promise of it, and is called for every attempt
      * @param {ConnectionOptions & EventSourceOptions} [options]
      * @throws {TypeError} when the URL is none
      */
-    constructor(url: string | URL, options?: ConnectionOptions & EventSourceOptions);
+    constructor(url: Address, options?: ConnectionOptions & EventSourceOptions);
     /**
      * @template {keyof ConnectionEvents} K
      * @overload

@@ -1,78 +1,114 @@
 /**
  * Connect a page to a realtime server with tickets of django-realtime-ticket.
  *
- * A ticket works once and for seconds, so every attempt to connect fetches a new one.
+ * A ticket works once and lives for seconds, so every attempt to connect fetches a new one.
  * All durations are milliseconds.
  *
  * @module
  */
 
+// React Native has not all of them. Say so here: later errors would be hard to read.
+for (const name of ["EventTarget", "Event", "MessageEvent", "DOMException"])
+  if (!(name in globalThis))
+    throw new Error(`realtime-ticket.js needs a polyfill of ${name}.`);
+
 /**
- * What fetchTicket() needs to know. All of it is optional.
+ * What fetchTicket() can be told. All of it is optional.
  *
  * @typedef {object} TicketOptions
- * @property {string} [url] Where Django issues tickets, on the page's own origin:
- *   "/ticket/".
- * @property {CsrfToken | (() => CsrfToken | null)} [csrfToken] Django's CSRF token, the
- *   element that holds it, or a function that returns either. It is read for every
- *   ticket, because a login changes it. Default: the cookie, or else the page's field
- *   csrfmiddlewaretoken.
- * @property {string} [csrfCookie] The name of that cookie: "csrftoken".
- * @property {string} [audience] Who the ticket is for.
- * @property {number} [timeout] How long to wait for a ticket: 5000.
- * @property {AbortSignal} [signal] Stops the waiting.
- * @property {typeof globalThis.fetch} [fetch] Used in place of the browser's.
+ * @property {string | undefined} [url] Where Django issues tickets: "/ticket/".
+ * @property {"same-origin" | "include" | undefined} [credentials] "include" if that is on
+ *   another origin than the page: cookies are sent there, and CORS must allow it.
+ *   Default: "same-origin".
+ * @property {CsrfToken | (() => CsrfToken | null | Promise<CsrfToken | null>)
+ *   | undefined} [csrfToken] Django's CSRF token, the element that holds it, or a function
+ *   that returns either. It is read for every request, because a login changes it.
+ *   Default: the cookie, and the page's field csrfmiddlewaretoken if Django refuses it.
+ * @property {string | undefined} [csrfCookie] CSRF_COOKIE_NAME: "csrftoken".
+ * @property {string | undefined} [csrfHeader] CSRF_HEADER_NAME as a browser writes it:
+ *   "X-CSRFToken".
+ * @property {string | undefined} [audience] Who the ticket is for.
+ * @property {number | undefined} [timeout] How long to wait for a ticket: 5000.
+ * @property {AbortSignal | undefined} [signal] Stops the waiting.
+ * @property {typeof globalThis.fetch | undefined} [fetch] Used in place of the browser's.
  */
 
-/** @typedef {string | Element | {value?: string, content?: string}} CsrfToken */
+/**
+ * A token, or an element with a value or content. (Not `Element`: workers have none.)
+ *
+ * @typedef {string | {getAttribute(name: string): string | null}
+ *   | {value?: string, content?: string}} CsrfToken
+ */
 
 /**
- * What both kinds of connection need to know. All of it is optional.
+ * What both kinds of connection can be told. All of it is optional.
  *
  * @typedef {object} ConnectionOptions
- * @property {string} [ticketUrl] See TicketOptions.url.
+ * @property {string | undefined} [ticketUrl] See TicketOptions.url.
+ * @property {TicketOptions["credentials"]} [credentials] See TicketOptions.
  * @property {TicketOptions["csrfToken"]} [csrfToken] See TicketOptions.
- * @property {string} [csrfCookie] See TicketOptions.
- * @property {string} [audience] See TicketOptions.
- * @property {number} [timeout] How long to wait for a ticket: 5000.
- * @property {typeof globalThis.fetch} [fetch] Used in place of the browser's.
- * @property {(signal: AbortSignal) => Promise<string>} [getTicket] Used in place of
- *   fetchTicket(). What it throws is a reason to try again later, but a permanent
- *   TicketError is one to stop.
- * @property {string | null} [firstTicket] The ticket in the page itself,
- *   `{{ realtime_ticket|default_if_none:'' }}`. It serves the first attempt, if the page is young enough.
- * @property {number} [firstTicketLifetime] REALTIME_TICKET_EXPIRE in ms: 10000.
- * @property {string} [param] The query parameter of the ticket: "ticket".
- * @property {number} [minDelay] The least time between two attempts: 500.
- * @property {number} [maxDelay] The most time to wait before an attempt, unless Django
- *   asks for more by Retry-After: 20000.
- * @property {number} [stableAfter] How long a connection has to last before the next
- *   loss of it is taken for a first one: 5000.
- * @property {number} [connectTimeout] How long to wait for the server to accept: 10000.
- * @property {(event: CloseEventLike) => boolean} [reconnect] Whether to connect again
- *   after this loss. Default: after all but the codes 1000, 4403 and 4500 to 4999.
- * @property {() => number} [random] Used in place of Math.random.
+ * @property {string | undefined} [csrfCookie] See TicketOptions.
+ * @property {string | undefined} [csrfHeader] See TicketOptions.
+ * @property {string | undefined} [audience] See TicketOptions.
+ * @property {number | undefined} [timeout] How long to wait for a ticket, and for the URL
+ *   if that is a function: 5000.
+ * @property {typeof globalThis.fetch | undefined} [fetch] Used in place of the browser's.
+ * @property {((context: {signal: AbortSignal}) => string | Promise<string>)
+ *   | undefined} [getTicket] Used in place of fetchTicket(). The client tries again after
+ *   what it throws, but ends after a permanent TicketError.
+ * @property {string | null | undefined} [firstTicket] The ticket in the page itself,
+ *   `{{ realtime_ticket|default_if_none:'' }}`. It serves the first attempt, if the page is
+ *   young enough.
+ * @property {number | undefined} [firstTicketLifetime] REALTIME_TICKET_EXPIRE in ms: 10000.
+ * @property {string | undefined} [param] The query parameter of the ticket: "ticket".
+ * @property {Ping | undefined} [ping] Notice a connection that died without a word.
+ *   Default: off.
+ * @property {number | undefined} [minDelay] The least time between two attempts: 500.
+ * @property {number | undefined} [maxDelay] The most time to wait before an attempt, unless
+ *   the server asks for more: 20000.
+ * @property {number | undefined} [stableAfter] How long a connection has to last before the
+ *   delays start from minDelay again: 5000.
+ * @property {number | undefined} [connectTimeout] How long to wait for the server to accept:
+ *   10000, and 60000 for an EventSource.
+ * @property {false | ((event: CloseEventLike) => boolean) | undefined} [reconnect] Whether to
+ *   connect again after this loss. Default: after all but the codes 1000, 4403 and 4500 to
+ *   4999. False: never, as a plain WebSocket; then a missing ticket is a loss, too.
+ * @property {(() => number) | undefined} [random] Used in place of Math.random.
+ */
+
+/**
+ * When `interval` has passed without a message, the message `ping` is sent; when `timeout`
+ * has passed after that without any message from the server, the connection is replaced.
+ * An EventSource sends nothing, so the server must send an event in every `interval`.
+ *
+ * @typedef {object} Ping
+ * @property {number | undefined} [interval] 20000
+ * @property {number | undefined} [timeout] 5000
+ * @property {Parameters<WebSocket["send"]>[0] | undefined} [message] What the server answers
+ *   with any message: "ping".
  */
 
 /**
  * @typedef {object} SocketOptions
- * @property {"subprotocol" | "query"} [carrier] Where the ticket travels: "subprotocol".
- * @property {string[]} [protocols] Subprotocols of the application.
- * @property {number} [queue] How many messages send() keeps while there is no
+ * @property {"subprotocol" | "query" | undefined} [carrier] Where the ticket travels:
+ *   "subprotocol".
+ * @property {string | string[] | undefined} [protocols] Subprotocols of the application.
+ * @property {number | undefined} [queue] How many messages send() keeps while there is no
  *   connection: 0.
- * @property {new (url: string, protocols: string[]) => WebSocket} [WebSocket] Used in
- *   place of the browser's.
+ * @property {(new (url: string, protocols: string[]) => WebSocket) | undefined} [WebSocket]
+ *   Used in place of the browser's.
  */
 
 /**
  * @typedef {object} EventSourceOptions
- * @property {string} [lastEventIdParam] The query parameter for the id of the last
- *   event that was heard: "lastEventId".
- * @property {boolean} [withCredentials] Send cookies to another origin: false.
- * @property {new (url: string, init: EventSourceInit) => EventSource} [EventSource] Used
- *   in place of the browser's.
+ * @property {string | undefined} [lastEventIdParam] The query parameter for the id of the
+ *   last event: "lastEventId".
+ * @property {boolean | undefined} [withCredentials] Send cookies to another origin: false.
+ * @property {(new (url: string, init: EventSourceInit) => EventSource)
+ *   | undefined} [EventSource] Used in place of the browser's.
  */
 
+/** @typedef {string | URL | (() => string | URL | Promise<string | URL>)} Address */
 /** @typedef {Event & {attempt: number}} ConnectingEvent */
 /** @typedef {Event & {delay: number, attempt: number}} WaitingEvent */
 /** @typedef {Event & {error: TicketError}} TicketErrorEvent */
@@ -91,6 +127,7 @@
  *   since the last stable connection.
  * @property {Event} open The server has accepted.
  * @property {MessageEvent} message As the browser's own.
+ * @property {Event} error Before `close` with the code 1006: no side closed it.
  * @property {CloseEventLike} close A connection is lost or was not accepted.
  * @property {TicketErrorEvent} ticketerror No ticket this time.
  * @property {WaitingEvent} waiting The next attempt begins in `delay` ms.
@@ -111,15 +148,26 @@
  * } & EventTarget} ConnectionTarget
  */
 
-/** What setTimeout() takes. It fires at once after more. */
-const LONGEST = 2 ** 31 - 1;
+/**
+ * Do something after a time. setTimeout() alone would do it at once after a very long one.
+ *
+ * @param {number} ms
+ * @param {() => void} work
+ */
+const later = (ms, work) => setTimeout(work, Math.min(2 ** 31 - 1, ms));
+
+/** How often a 403 or 404 that is not ours is taken for a deployment under way. */
+const STRANGE = 8;
+
+/** How long to wait before a 401 is believed, while Django may be changing a session. */
+const SECOND_LOOK = 3000;
 
 /** Say why there is no ticket. */
 export class TicketError extends Error {
   /**
    * @param {string} message
-   * @param {{status?: number, retryAfter?: number | null, permanent?: boolean,
-   *   cause?: unknown}} [info]
+   * @param {{status?: number | undefined, retryAfter?: number | null | undefined,
+   *   permanent?: boolean | undefined, cause?: unknown}} [info]
    */
   constructor(message, { status = 0, retryAfter = null, permanent = false, cause } = {}) {
     super(message, { cause });
@@ -147,18 +195,16 @@ function within(timeout, signal, work) {
     /** @param {unknown} cause */
     const fail = (cause) =>
       reject(
-        cause instanceof TicketError
-          ? cause
-          : new TicketError("The request for a ticket failed.", { cause }),
+        cause instanceof TicketError ? cause : new TicketError(`No ticket: ${cause}`, { cause }),
       );
     const stop = () => {
       controller.abort();
-      fail(new TicketError("The request for a ticket was stopped or took too long."));
+      fail("The request was stopped or took too long.");
     };
     if (signal?.aborted) return stop();
     const timer = setTimeout(stop, timeout);
     signal?.addEventListener("abort", stop);
-    (async () => work(controller.signal))()
+    work(controller.signal)
       .then(resolve, fail)
       .finally(() => {
         clearTimeout(timer);
@@ -167,55 +213,47 @@ function within(timeout, signal, work) {
   });
 }
 
-/** @param {string} name */
-function cookie(name) {
-  return globalThis.document?.cookie
-    .split("; ")
-    .find((pair) => pair.startsWith(name + "="))
-    ?.slice(name.length + 1);
-}
-
 /**
  * @param {TicketOptions} options
- * @returns {string}
+ * @returns {Promise<string[]>} at least one, the most likely one first
  */
-function readCsrfToken({ csrfToken, csrfCookie = "csrftoken" }) {
-  /** @type {any} */
-  const token =
-    (typeof csrfToken === "function" ? csrfToken() : csrfToken) ??
-    (cookie(csrfCookie) ||
-      globalThis.document?.querySelector("[name=csrfmiddlewaretoken]"));
-  return typeof token === "string" ? token : (token?.value ?? token?.content ?? "");
+async function readCsrfTokens({ csrfToken, csrfCookie = "csrftoken" }) {
+  const given = await (typeof csrfToken === "function" ? csrfToken() : csrfToken);
+  const { document } = globalThis;
+  /** @type {any[]} */
+  const sources = given
+    ? [given]
+    : [
+        // Of two cookies with this name, Django reads the last one.
+        ...(document?.cookie.split("; ") ?? [])
+          .filter((pair) => pair.startsWith(csrfCookie + "="))
+          .map((pair) => pair.slice(csrfCookie.length + 1))
+          .reverse(),
+        // Django may read no cookie any more: CSRF_USE_SESSIONS, or another domain.
+        document?.querySelector("[name=csrfmiddlewaretoken]"),
+      ];
+  const tokens = sources
+    .map((token) => (typeof token === "string" ? token : (token?.value ?? token?.content)))
+    .filter(Boolean);
+  return tokens.length ? tokens : [""];
 }
 
 /**
- * @param {string | null} header seconds or a date
+ * @param {any} header seconds, or a date, or null
  * @returns {number | null} ms
  */
 function parseRetryAfter(header) {
-  const ms = /^\d+$/.test(header ?? "")
-    ? Number(header) * 1000
-    : Date.parse(header ?? "") - Date.now();
+  const ms = /^\d+$/.test(header) ? header * 1000 : Date.parse(header) - Date.now();
   return Number.isNaN(ms) ? null : Math.max(0, ms);
 }
 
-/**
- * @param {TicketOptions} options
- * @param {string} csrfToken
- * @param {AbortSignal} signal
- */
-function post({ url = "/ticket/", audience, fetch = globalThis.fetch }, csrfToken, signal) {
-  return fetch(url, {
-    method: "POST",
-    mode: "same-origin",
-    credentials: "same-origin",
-    cache: "no-store",
-    redirect: "manual",
-    headers: { Accept: "application/json", "X-CSRFToken": csrfToken },
-    body: audience === undefined ? null : new URLSearchParams({ audience }),
-    signal,
-  });
-}
+/** @param {string | URL} url */
+const resolve = (url) => {
+  const { document, location } = globalThis;
+  const resolved = new URL(url, document?.baseURI ?? location?.href);
+  resolved.hash = "";
+  return resolved;
+};
 
 /**
  * @param {TicketOptions} options
@@ -223,24 +261,46 @@ function post({ url = "/ticket/", audience, fetch = globalThis.fetch }, csrfToke
  * @returns {Promise<string>}
  */
 async function askForTicket(options, signal) {
-  const token = readCsrfToken(options);
-  let response = await post(options, token, signal);
-  if (response.status === 403) {
-    // Another tab may have logged in meanwhile, which changes the token.
-    const fresh = readCsrfToken(options);
-    if (fresh !== token) response = await post(options, fresh, signal);
+  const { url = "/ticket/", credentials = "same-origin", audience } = options;
+  const { csrfHeader = "X-CSRFToken", fetch = globalThis.fetch } = options;
+  const elsewhere = credentials === "include";
+  // Without this, fetch() would fail as it does without a network, every time.
+  const { origin } = globalThis;
+  if (!elsewhere && origin && resolve(url).origin !== origin)
+    throw new TicketError(`No ticket: ${url} is on another origin. See "credentials".`, {
+      permanent: true,
+    });
+  /** @type {string[]} */
+  const tried = [];
+  let response = /** @type {Response} */ ({ status: 403 });
+  while (response.status === 403 && tried.length < 3) {
+    // Read again: another tab may have logged in meanwhile, which changes the token.
+    const token = (await readCsrfTokens(options)).find((token) => !tried.includes(token));
+    if (token === undefined) break;
+    tried.push(token);
+    response = await fetch(url, {
+      method: "POST",
+      mode: elsewhere ? "cors" : "same-origin",
+      credentials,
+      cache: "no-store",
+      redirect: "manual",
+      headers: { Accept: "application/json", [csrfHeader]: token },
+      body: audience === undefined ? null : new URLSearchParams({ audience }),
+      signal,
+    });
   }
   const { status } = response;
   // No cause and no body in the error: either may quote the ticket.
-  const data = response.ok ? await response.json().catch(() => null) : null;
-  if (data?.status === "ok" && typeof data.message === "string") return data.message;
-  throw new TicketError(`Django gave no ticket (HTTP ${status || "redirect"}).`, {
+  const data = await response.json().catch(() => null);
+  if (response.ok && data?.status === "ok" && typeof data.message === "string") return data.message;
+  throw new TicketError(`No ticket: HTTP ${status || "redirect"}`, {
     status,
     retryAfter: parseRetryAfter(response.headers.get("Retry-After")),
     permanent:
       response.type === "opaqueredirect" ||
-      (status >= 300 && status < 400) ||
-      [401, 403, 404].includes(status),
+      /^3|^401/.test(String(status)) ||
+      // What is not ours may come from a proxy during a deployment.
+      (data?.status === "error" && /^40[0-5]/.test(String(status))),
   });
 }
 
@@ -249,8 +309,8 @@ async function askForTicket(options, signal) {
  *
  * @param {TicketOptions} [options]
  * @returns {Promise<string>} the ticket, good for one connection. Rejected with a
- *   TicketError, which is permanent after 401, 403, 404 and a redirect (to a login
- *   page, say).
+ *   TicketError, which is permanent after 401, a redirect (to a login page, say), and 400,
+ *   403, 404 or 405 from this package's view; and for a URL on another origin.
  */
 export function fetchTicket(options = {}) {
   return within(options.timeout ?? 5000, options.signal, (signal) =>
@@ -269,18 +329,26 @@ const isRefusal = (code) => code === 4403 || (code >= 4500 && code < 5000);
 const eventOf = (type, properties) => Object.assign(new Event(type), properties);
 
 /**
+ * @param {number} code
+ * @param {string} reason
+ * @param {boolean} wasClean
+ * @param {boolean} willReconnect
+ * @returns {CloseEventLike}
+ */
+const closeEventOf = (code, reason, wasClean, willReconnect) => {
+  const init = { code, reason, wasClean };
+  const { CloseEvent } = globalThis; // Node.js and React Native have none.
+  const event = CloseEvent ? new CloseEvent("close", init) : eventOf("close", init);
+  return Object.assign(/** @type {any} */ (event), { willReconnect });
+};
+
+/**
  * @param {Event} event
  * @returns {MessageEvent} one that can be dispatched again
  */
-const copyOf = (event) =>
-  new MessageEvent(event.type, /** @type {MessageEventInit} */ (event));
-
-/** @param {string | URL} url */
-const resolve = (url) => {
-  const { document, location } = globalThis;
-  const resolved = new URL(url, document?.baseURI ?? location?.href);
-  resolved.hash = "";
-  return resolved;
+const copyOf = (event) => {
+  const { type, data, origin, lastEventId } = /** @type {MessageEvent} */ (event);
+  return new MessageEvent(type, { data, origin, lastEventId });
 };
 
 /**
@@ -293,48 +361,90 @@ const withQuery = (url, parameters) => {
   return target.href;
 };
 
+/** What must be known to the next attempt, even if it is another object's. */
+const newMemory = () => ({
+  /** Until when the server asked to be left alone, by performance.now(). */
+  after: 0,
+  /** Whether a 401 has to be confirmed by a second one. */
+  doubt: false,
+  /** How many answers in a row were 403 or 404, but not ours. */
+  strange: 0,
+});
+
 /** The life that both kinds of connection lead: ticket, connection, loss, pause. */
 class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget) {
+  static CONNECTING = 0;
+  static OPEN = 1;
+  CONNECTING = 0;
+  OPEN = 1;
+  CLOSED = 3;
+
+  /** @type {((event: Event) => void) | null} */
+  onopen = null;
+  /** @type {((event: MessageEvent) => void) | null} */
+  onmessage = null;
+  /** @type {((event: Event) => void) | null} */
+  onerror = null;
+  /** @type {((event: CloseEventLike) => void) | null} */
+  onclose = null;
+
+  #address;
+  #scheme;
+  /** @type {URL | undefined} */
   #url;
   #options;
+  #memory;
   #firstTicket;
-  /** @type {"new" | "connecting" | "open" | "waiting" | "hidden" | "closed"} */
-  #phase = "new";
+  /** @type {"waiting" | "connecting" | "open" | "hidden" | "closed"} */
+  #phase = "waiting";
   #failures = 0;
   /** Aborted as soon as this attempt must not be heard any more. */
   #attempt = new AbortController();
   /** Aborted at the end. */
   #life = new AbortController();
-  #began = 0;
-  /** Until when Django asked to be left alone. */
-  #patience = 0;
+  #began = -Infinity;
   /** For the next attempt, or the server's answer, or the connection to be stable.
    * @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #pingTimer;
+  /** When the last message came, or the ping went out, by Date.now(). */
+  #heard = 0;
   /** @type {Pick<WebSocket, "close"> | null} */
   #transport = null;
   /** @type {Parameters<Connection["_start"]>[0]} */
   #dial = /** @type {any} */ (null); // until _start()
 
+  /** @internal Whether a ping waits for its answer. */
+  _silent = false;
+
   /**
-   * @param {URL} url
+   * @param {Address} address
+   * @param {"ws" | "http"} scheme
    * @param {ConnectionOptions} options
    */
-  constructor(url, options) {
+  constructor(address, scheme, options) {
     super();
-    this.#url = url;
+    this.#address = address;
+    this.#scheme = scheme;
     this.#options = options;
+    /** @type {ReturnType<typeof newMemory>} */
+    this.#memory = /** @type {any} */ (options).memory ?? newMemory();
     this.#firstTicket = options.firstTicket;
+    if (typeof address !== "function") this.#resolve(address);
+    // As listeners, so that what one of them throws disturbs nobody else.
+    for (const type of /** @type {const} */ (["open", "message", "error", "close"]))
+      super.addEventListener(type, (event) => this[`on${type}`]?.(/** @type {any} */ (event)));
   }
 
-  /** The absolute URL of the realtime server, without a ticket. */
+  /** The absolute URL of the realtime server, without a ticket; "" before it is known. */
   get url() {
-    return this.#url.href;
+    return this.#url?.href ?? "";
   }
 
-  /** As WebSocket's: 1 while open, 3 at the end, and else 0, also between attempts. */
+  /** CONNECTING also between two attempts, CLOSED only at the end. */
   get readyState() {
-    return this.#phase === "open" ? 1 : this.#phase === "closed" ? 3 : 0;
+    return this.#phase === "open" ? 1 : this.#phase === "closed" ? this.CLOSED : 0;
   }
 
   /**
@@ -348,12 +458,13 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
   close(code = 1000, reason = "") {
     if (this.#phase === "closed") return;
     this.#end(code, reason);
-    this.#tell("close", { code, reason, wasClean: true, willReconnect: false });
+    this.dispatchEvent(closeEventOf(code, reason, true, false));
   }
 
   /**
    * @internal
    * @param {(
+   *   url: URL,
    *   ticket: string,
    *   alive: <E>(listener: (event: E) => void) => (event: E) => void,
    * ) => Pick<WebSocket, "close">} dial Opens a connection. What it listens to goes
@@ -365,7 +476,7 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
     for (const type of ["online", "visibilitychange", "pagehide", "pageshow"])
       globalThis.addEventListener?.(type, () => this.#hear(type), { signal });
     // Later, so that listeners that are added to the new object hear everything.
-    queueMicrotask(() => this.#phase === "new" && this.#connect());
+    queueMicrotask(() => this.#hurry());
   }
 
   /** @internal */
@@ -374,29 +485,68 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
     this.#phase = "open";
     // Not at once: a server that accepts and hangs up would get a request each minDelay.
     this.#timer = setTimeout(() => (this.#failures = 0), this.#options.stableAfter ?? 5000);
-    this.#tell("open", {});
+    this._heard();
+    this.#watch();
+    this.#tell("open");
+  }
+
+  /** @internal Note a sign of life. */
+  _heard() {
+    this.#heard = Date.now();
+    this._silent = false;
   }
 
   /**
    * @internal
    * @param {{code?: number, reason?: string, wasClean?: boolean}} loss
+   * @param {TicketError} [error] where the ticket is what was missing
    */
-  _lost({ code = 1006, reason = "", wasClean = false }) {
+  _lost({ code = 1006, reason = "", wasClean = false }, error) {
     this.#drop();
     this.#phase = "waiting";
     const { reconnect } = this.#options;
-    const event = eventOf("close", { code, reason, wasClean, willReconnect: true });
-    event.willReconnect = reconnect ? reconnect(event) : code !== 1000 && !isRefusal(code);
+    let pause = NaN;
+    if (code === 4401 && !error) {
+      pause = this.#readReason(reason);
+      // To the libraries that take our class, 4401 would be final.
+      if (reconnect === false) [code, wasClean] = [1012, false];
+    }
+    const event = closeEventOf(code, reason, wasClean, true);
+    event.willReconnect =
+      reconnect === undefined ? code !== 1000 && !isRefusal(code) : reconnect && reconnect(event);
     if (!event.willReconnect) this.#end();
+    if (code === 1006) this.#tell("error");
     this.dispatchEvent(event);
-    if (event.willReconnect) this.#wait();
-    else if (isRefusal(code))
-      this.#tell("refused", {
-        error: new TicketError(`The server refused (${code}).`, {
-          permanent: true,
-          cause: event,
-        }),
-      });
+    if (event.willReconnect) return this.#wait(pause || 0, pause >= 0 && !this.#failures);
+    if (isRefusal(code))
+      error = new TicketError(`The server refused (${code}).`, { permanent: true, cause: event });
+    if (error?.permanent) this.#tell("refused", { error });
+  }
+
+  /**
+   * Heed the reason of the close code 4401: a text, and then words such as `kind=session`
+   * (a logout) and `retry=2.6` (seconds).
+   *
+   * @param {string} reason
+   * @returns {number} how many ms to wait, or NaN if it does not say so
+   */
+  #readReason(reason) {
+    /** @param {string} word */
+    const find = (word) => ` ${reason} `.match(` ${word} `)?.[1];
+    const pause = 1000 * Math.min(300, Number(find("retry=(\\d+(?:\\.\\d+)?)")));
+    // While a change of password is being answered, Django refuses the old cookie.
+    this.#memory.doubt = find("kind=(\\S*)") !== "session";
+    this.#rest(pause || 0);
+    return pause;
+  }
+
+  /**
+   * Let nothing begin the next attempt before.
+   *
+   * @param {number} ms
+   */
+  #rest(ms) {
+    this.#memory.after = performance.now() + ms;
   }
 
   async #connect() {
@@ -407,105 +557,142 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
       this.#tell("connecting", { attempt: this.#failures + 1 });
       const ticket = await this.#getTicket(signal);
       if (signal.aborted) return;
-      this.#transport = this.#dial(ticket, (listener) => (event) => {
+      Object.assign(this.#memory, newMemory());
+      this.#transport = this.#dial(/** @type {URL} */ (this.#url), ticket, (listener) => (event) => {
         if (!signal.aborted) listener(event);
       });
-      this.#timer = setTimeout(
-        () => this._lost({ reason: "timeout" }),
-        this.#options.connectTimeout ?? 10000,
+      this.#timer = later(this.#options.connectTimeout ?? 10000, () =>
+        this._lost({ reason: "timeout" }),
       );
     } catch (error) {
       if (!signal.aborted) this.#fail(error);
     }
   }
 
+  /** @param {string | URL} address */
+  #resolve(address) {
+    const url = resolve(address);
+    url.protocol = url.protocol.replace(/ws|http/, this.#scheme);
+    this.#url = url;
+  }
+
   /**
    * @param {AbortSignal} signal
    * @returns {Promise<string>}
    */
-  async #getTicket(signal) {
+  #getTicket(signal) {
     const options = this.#options;
     const { getTicket, timeout = 5000, firstTicketLifetime = 10000 } = options;
     const firstTicket = this.#firstTicket;
     this.#firstTicket = null;
-    // now() counts from the navigation, which was before Django issued the ticket.
-    if (firstTicket && performance.now() < 0.8 * firstTicketLifetime) return firstTicket;
-    return getTicket
-      ? within(timeout, signal, getTicket)
-      : fetchTicket({ ...options, url: options.ticketUrl, signal });
+    return within(timeout, signal, async (signal) => {
+      if (typeof this.#address === "function") this.#resolve(await this.#address());
+      // now() counts from the navigation, which was before Django issued the ticket.
+      if (firstTicket && performance.now() < 0.8 * firstTicketLifetime) return firstTicket;
+      if (!getTicket) return askForTicket({ ...options, url: options.ticketUrl }, signal);
+      const ticket = await getTicket({ signal });
+      if (typeof ticket !== "string") throw new TypeError("getTicket() returned none.");
+      return ticket;
+    });
   }
 
   /** @param {unknown} cause */
   #fail(cause) {
-    this.#drop();
+    const memory = this.#memory;
     const error =
       cause instanceof TicketError
         ? cause
         : // From the constructor of the transport. Its message may quote the ticket.
           new TicketError("The browser cannot open this connection.", { permanent: true });
-    if (error.permanent) {
+    const { status, retryAfter } = error;
+    const again = status === 401 && memory.doubt;
+    memory.doubt &&= !again;
+    memory.strange = [403, 404].includes(status) ? memory.strange + 1 : 0;
+    const permanent = (error.permanent =
+      !again && (error.permanent || memory.strange >= STRANGE));
+    const pause = again ? SECOND_LOOK : (retryAfter ?? 0);
+    this.#rest(pause);
+    if (this.#options.reconnect === false && !again)
+      return this._lost({ code: permanent ? 4401 : 1006, reason: error.message }, error);
+    this.#drop();
+    if (permanent) {
       this.#end();
       this.#tell("refused", { error });
     } else {
       this.#phase = "waiting";
       this.#tell("ticketerror", { error });
-      this.#wait(error.retryAfter ?? 0);
+      this.#wait(pause, again);
     }
   }
 
-  /** @param {number} [retryAfter] ms */
-  #wait(retryAfter = 0) {
+  /**
+   * @param {number} pause ms that the server asked for
+   * @param {boolean} exact Whether to wait no longer than that.
+   */
+  #wait(pause, exact) {
     if (this.#phase !== "waiting") return;
     const { minDelay = 500, maxDelay = 20000, random = Math.random } = this.#options;
     const spread = Math.min(maxDelay, minDelay * 2 ** this.#failures++);
-    const backoff = Math.min(maxDelay, minDelay + random() * spread);
     // The sum, so that not all whom Django gave the same second come back in it.
-    const delay = Math.min(LONGEST, retryAfter + backoff);
-    this.#patience = performance.now() + retryAfter;
-    this.#timer = setTimeout(() => this.#retry(), delay);
+    const delay = pause + (exact ? 0 : Math.min(maxDelay, minDelay + random() * spread));
+    this.#timer = later(delay, () => this.#connect());
     this.#tell("waiting", { delay, attempt: this.#failures + 1 });
-  }
-
-  /** Connect, unless the browser knows that it is offline: then `online` will come. */
-  #retry() {
-    if (globalThis.navigator?.onLine !== false) this.#connect();
   }
 
   /** @param {string} type of an event of the page */
   #hear(type) {
-    if (type === "pagehide") this.#hide();
-    else if (type === "pageshow") this.#show();
-    else if (type === "online" || globalThis.document?.visibilityState === "visible")
-      this.#hurry();
+    if (type === "pagehide") return this.#hide();
+    if (type === "pageshow" && this.#phase === "hidden") this.#phase = "waiting";
+    if (type === "visibilitychange" && document.visibilityState !== "visible") return;
+    this.#hurry();
+    this.#watch(true);
   }
 
-  /** Cut the waiting short, as far as minDelay and Retry-After allow. */
+  /** Cut the waiting short, as far as minDelay and the server allow. */
   #hurry() {
     if (this.#phase !== "waiting") return;
     const { minDelay = 500, random = Math.random } = this.#options;
-    const rest = Math.max(this.#began + minDelay, this.#patience) - performance.now();
+    const rest = Math.max(this.#began + minDelay, this.#memory.after) - performance.now();
     clearTimeout(this.#timer);
-    if (rest > 0)
-      this.#timer = setTimeout(
-        () => this.#retry(),
-        Math.min(LONGEST, rest + random() * minDelay),
-      );
-    else this.#retry();
+    if (rest > 0) this.#timer = later(rest + random() * minDelay, () => this.#connect());
+    else this.#connect();
+  }
+
+  /**
+   * Ping the server after a silence, and give the connection up if that changes nothing.
+   *
+   * This looks at the wall clock every second, because timers and performance.now() stand
+   * still while a computer sleeps.
+   *
+   * @param {boolean} [now] Whether to ping without waiting for a silence.
+   */
+  #watch(now) {
+    const { ping } = this.#options;
+    if (!ping || this.#phase !== "open") return;
+    const { interval = 20000, timeout = 5000, message = "ping" } = ping;
+    // A clock that was set back counts as a silence, too.
+    const silence = Math.abs(Date.now() - this.#heard);
+    /** @type {any} With a _ping(), unless it is an EventSource. */
+    const self = this;
+    let rest = (this._silent ? timeout : now && self._ping ? 0 : interval) - silence;
+    if (rest <= 0) {
+      if (this._silent) return this._lost({ reason: "silent" });
+      this._heard();
+      this._silent = true;
+      self._ping?.(message);
+      rest = timeout;
+    }
+    clearTimeout(this.#pingTimer);
+    this.#pingTimer = setTimeout(() => this.#watch(), Math.min(1000, rest));
   }
 
   /** Hang up, so that the server knows, and the page may stay in the bfcache. */
   #hide() {
     const transport = this.#transport;
+    if (this.#options.reconnect === false) return this._lost({});
     this.#drop();
     this.#phase = "hidden";
-    if (transport)
-      this.#tell("close", { code: 1000, reason: "", wasClean: true, willReconnect: true });
-  }
-
-  #show() {
-    if (this.#phase !== "hidden") return;
-    this.#phase = "waiting";
-    this.#hurry();
+    if (transport) this.dispatchEvent(closeEventOf(1000, "", true, true));
   }
 
   /**
@@ -517,6 +704,7 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
     this.#transport = null;
     this.#attempt.abort();
     clearTimeout(this.#timer);
+    clearTimeout(this.#pingTimer);
   }
 
   /**
@@ -531,9 +719,9 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
 
   /**
    * @param {keyof ConnectionEvents} type
-   * @param {object} properties
+   * @param {object} [properties]
    */
-  #tell(type, properties) {
+  #tell(type, properties = {}) {
     this.dispatchEvent(eventOf(type, properties));
   }
 }
@@ -543,6 +731,10 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
  * time. See ConnectionEvents for what it tells.
  */
 export class RealtimeSocket extends Connection {
+  static CLOSING = 2;
+  static CLOSED = 3;
+  CLOSING = 2;
+
   /** @type {WebSocket | null} */
   #socket = null;
   /** @type {BinaryType} */
@@ -552,32 +744,33 @@ export class RealtimeSocket extends Connection {
   #queue;
 
   /**
-   * @param {string | URL} url ws(s) or http(s), or relative to the page
+   * @param {Address} url ws(s) or http(s), or relative to the page; or a function that
+   *   returns it, or a promise of it, and is called for every attempt
    * @param {ConnectionOptions & SocketOptions} [options]
    * @throws {TypeError} when the URL is none
    */
   constructor(url, options = {}) {
-    const resolved = resolve(url);
-    resolved.protocol = resolved.protocol.replace("http", "ws");
-    super(resolved, options);
+    super(url, "ws", options);
     const { carrier, param = "ticket", protocols = [], queue = 0 } = options;
     const { WebSocket = globalThis.WebSocket } = options;
     this.#queue = queue;
-    this._start((ticket, alive) => {
+    this._start((url, ticket, alive) => {
+      /** @type {string[]} */
+      const offered = [].concat(/** @type {any} */ (protocols));
       const socket = (this.#socket =
         carrier === "query"
-          ? new WebSocket(withQuery(resolved, { [param]: ticket }), protocols)
-          : new WebSocket(resolved.href, [
-              "realtime-ticket.v1",
-              ...protocols,
-              `ticket.${ticket}`,
-            ]));
+          ? new WebSocket(withQuery(url, { [param]: ticket }), offered)
+          : new WebSocket(url.href, ["realtime-ticket.v1", ...offered, `ticket.${ticket}`]));
       socket.binaryType = this.#binaryType;
       socket.onopen = alive(() => {
-        for (const data of this.#waiting.splice(0)) socket.send(data);
+        this.#flush();
         this._opened();
       });
-      socket.onmessage = alive((event) => this.dispatchEvent(copyOf(event)));
+      socket.onmessage = alive((event) => {
+        this._heard();
+        this.#flush();
+        this.dispatchEvent(copyOf(event));
+      });
       socket.onclose = alive((event) => this._lost(event));
       // The ws package of Node.js throws errors that nobody listens to.
       socket.onerror = () => {};
@@ -588,7 +781,8 @@ export class RealtimeSocket extends Connection {
   /**
    * Send a message, or keep it for the next connection while there is none.
    *
-   * What is still kept at the end is thrown away.
+   * With `queue` and `ping` it is also kept while a ping waits for its answer. What is still
+   * kept at the end is thrown away.
    *
    * @param {Parameters<WebSocket["send"]>[0]} data
    * @throws {DOMException} InvalidStateError when more than `queue` would be kept, or at
@@ -596,16 +790,29 @@ export class RealtimeSocket extends Connection {
    */
   send(data) {
     const socket = this.#open;
-    // A socket that is closing would swallow the message.
-    if (socket?.readyState === 1) socket.send(data);
+    // A socket that is closing would swallow the message, and so may a silent one.
+    if (socket?.readyState === 1 && !(this._silent && this.#queue)) socket.send(data);
     else if (this.readyState !== 3 && this.#waiting.length < this.#queue)
       this.#waiting.push(data);
-    else throw new DOMException("There is no connection.", "InvalidStateError");
+    else throw new DOMException("No connection.", "InvalidStateError");
+  }
+
+  /**
+   * @internal
+   * @param {Parameters<WebSocket["send"]>[0]} message
+   */
+  _ping(message) {
+    this.#socket?.send(message);
   }
 
   /** The subprotocol that the server chose, or "". */
   get protocol() {
     return this.#open?.protocol ?? "";
+  }
+
+  /** The extensions that the server chose, or "". */
+  get extensions() {
+    return this.#open?.extensions ?? "";
   }
 
   /** The bytes that the browser has not sent yet, without the messages kept by send(). */
@@ -626,9 +833,39 @@ export class RealtimeSocket extends Connection {
   get #open() {
     return this.readyState === 1 ? this.#socket : null;
   }
+
+  #flush() {
+    for (const data of this.#waiting.splice(0)) this.#socket?.send(data);
+  }
 }
 
-/** The rest are the server's, but for "error", which is how EventSource tells a loss. */
+/**
+ * Make a class to be used in place of WebSocket by a library that reconnects by itself.
+ *
+ * Each of its objects fetches one ticket, connects once, and closes for good on a loss. The
+ * code 4401 is for a user whom Django refuses. The 4401 of a server, after which a new
+ * ticket helps, becomes 1012, because to most libraries 4401 is final.
+ *
+ * @param {ConnectionOptions & SocketOptions} [options]
+ * @returns {typeof WebSocket}
+ */
+export function createWebSocketClass(options) {
+  const memory = newMemory();
+  return /** @type {any} */ (
+    class extends RealtimeSocket {
+      /**
+       * @param {Address} url
+       * @param {string | string[]} [protocols]
+       */
+      constructor(url, protocols = options?.protocols) {
+        const more = { protocols, reconnect: /** @type {const} */ (false), memory };
+        super(url, { ...options, ...more });
+      }
+    }
+  );
+}
+
+/** All others are the server's. */
 const OWN_EVENTS =
   "connecting open message close ticketerror waiting refused error".split(" ");
 
@@ -640,6 +877,9 @@ const OWN_EVENTS =
  * someone listens to counts as the last one.
  */
 export class RealtimeEventSource extends Connection {
+  static CLOSED = 2;
+  CLOSED = 2;
+
   /** @type {EventSource | null} */
   #source = null;
   #types = new Set(["message"]);
@@ -648,22 +888,27 @@ export class RealtimeEventSource extends Connection {
   #forward = () => {};
 
   /**
-   * @param {string | URL} url http(s), or relative to the page
+   * @param {Address} url http(s), or relative to the page; or a function that returns it,
+   *   or a promise of it, and is called for every attempt
    * @param {ConnectionOptions & EventSourceOptions} [options]
    * @throws {TypeError} when the URL is none
    */
   constructor(url, options = {}) {
-    const resolved = resolve(url);
-    super(resolved, options);
+    // A server may send its headers with the first event only.
+    super(url, "http", { ...options, connectTimeout: options.connectTimeout ?? 60000 });
     const { param = "ticket", lastEventIdParam = "lastEventId" } = options;
     const { withCredentials, EventSource = globalThis.EventSource } = options;
-    this._start((ticket, alive) => {
+    this._start((url, ticket, alive) => {
       const parameters = { [param]: ticket };
       if (this.#lastEventId) parameters[lastEventIdParam] = this.#lastEventId;
-      const target = withQuery(resolved, parameters);
-      const source = (this.#source = new EventSource(target, { withCredentials }));
+      const target = withQuery(url, parameters);
+      const source = (this.#source = new EventSource(
+        target,
+        /** @type {EventSourceInit} */ ({ withCredentials }),
+      ));
       let heard = false; // an id, since the browser's new object knows none from before
       this.#forward = alive((event) => {
+        this._heard();
         heard ||= event.lastEventId !== "";
         if (heard) this.#lastEventId = event.lastEventId;
         this.dispatchEvent(copyOf(event));

@@ -14,7 +14,7 @@ function connect() {
   const socket = new RealtimeSocket(websocket, {
     carrier,
     // Only to watch. By itself, the socket calls fetchTicket() for each attempt.
-    async getTicket(signal) {
+    async getTicket({ signal }) {
       shown = new Life(await fetchTicket({ signal }));
       shown.is("shown");
       return shown.ticket;

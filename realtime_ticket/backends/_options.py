@@ -1,0 +1,38 @@
+"""What an option of a driver may be. Drivers find out when they are used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final
+
+
+def is_text(value: object) -> bool:
+    return value is None or isinstance(value, (str, bytes))
+
+
+def is_file(value: object) -> bool:
+    # An empty name is none to redis-py as well.
+    is_path = isinstance(value, (str, os.PathLike))
+    return not value or (is_path and os.access(value, os.R_OK))  # type: ignore[arg-type]
+
+
+def is_host(value: object) -> bool:
+    return isinstance(value, str) and value != "" and not {*"/@ ,"} & {*value}
+
+
+def is_time(value: object) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value is None or (is_number and value > 0)  # type: ignore[operator]
+
+
+def is_number(lowest: int, highest: int) -> Callable[[object], bool]:
+    def is_fine(value: object) -> bool:
+        if isinstance(value, str) and value.isascii() and value.isdigit():
+            value = int(value)  # from the environment
+        return type(value) is int and lowest <= value <= highest
+
+    return is_fine
+
+
+is_port: Final = is_number(1, 65_535)

@@ -1,0 +1,137 @@
+"""Which tests run where: the one place that ``make``, ``.ci/run`` and the page go by.
+
+A test belongs to the part that names its file. Pytest marks it with the name of its
+part: ``pytest -m stores``. ``REALTIME_TICKET_RUN`` says which tests run at all:
+
+- ``all``, unless it is set: every test.
+- ``quick``: those that need no server. A test that asks for one is skipped.
+- ``row``: those that can end differently with other versions of Python, Django or a
+  driver, with fewer tickets in each race.
+
+``python -m tests.parts`` writes the table into ``CONTRIBUTING.md``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+PAGE = TESTS.parent / "CONTRIBUTING.md"
+START, END = "<!-- the table -->\n", "<!-- end of the table -->\n"
+
+RUNS = ("all", "quick", "row")
+RUN = os.environ.get("REALTIME_TICKET_RUN", "all")
+if RUN not in RUNS:
+    raise ValueError(f"REALTIME_TICKET_RUN is one of {', '.join(RUNS)}, not {RUN!r}.")
+
+RACE_TICKETS = 40 if RUN == "row" else 200
+"""How many tickets each race of the contract is run for."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some test files, by patterns below ``tests/``, and the runs that have them."""
+
+    name: str
+    about: str
+    files: tuple[str, ...] = ()
+    runs: Collection[str] = ("all",)
+
+
+PARTS = [
+    Part(
+        "package",
+        "Every file that no other part names: service, views, settings, checks.",
+        runs=("all", "quick", "row"),
+    ),
+    Part(
+        "stores",
+        "The backend contract on every storage, and what is particular to each.",
+        (
+            "test_contract.py",
+            "test_backends_*.py",
+            "test_histories.py",
+            "test_read_many.py",
+            "test_redis_*.py",
+        ),
+        runs=("all", "row"),
+    ),
+    Part(
+        "scale_out",
+        "Redis Sentinel, Redis Cluster, and replicas.",
+        ("test_scale_out.py",),
+    ),
+    Part(
+        "examples",
+        "The demo, every example server, and deployments behind a proxy.",
+        ("test_servers.py", "test_recipes.py", "test_demo.py", "test_deployment.py"),
+    ),
+    Part(
+        "browser",
+        "The JavaScript client, in Node.js and in browsers.",
+        ("browser/test_*.py", "test_client.py"),
+    ),
+    Part(
+        "documentation",
+        "The README and the documentation: every piece of code in them runs.",
+        ("test_docs.py", "test_readme.py"),
+    ),
+    Part(
+        "tools",
+        "The layers of the package, the mutants, and the benchmarks.",
+        (
+            "test_layering.py",
+            "test_mutants.py",
+            "test_parts.py",
+            "test_benchmarks.py",
+            "test_capacity.py",
+        ),
+    ),
+    Part(
+        "faults",
+        "Servers that are killed, frozen, full, slow, or lie.",
+        ("faults/*.py",),
+    ),
+]
+
+
+def part_of(path: Path) -> Part:
+    """Return the part that a test file belongs to."""
+    name = path.relative_to(TESTS)
+    for part in PARTS:
+        if any(name.match(pattern) for pattern in part.files):
+            return part
+    return PARTS[0]
+
+
+def table() -> str:
+    """Return the table of the contributors' page, in Markdown."""
+    lines = [
+        "| part | `make quick` | `make test` | `make faults` "
+        "| other rows of `.ci/run` | what it tests |",
+        "|---|---|---|---|---|---|",
+    ]
+    for part in PARTS:
+        faults = part.name == "faults"
+        ticks = [
+            "quick" in part.runs,
+            not faults,
+            faults,
+            "row" in part.runs,
+        ]
+        cells = ["✓" if tick else "" for tick in ticks]
+        lines.append(" | ".join([f"| `{part.name}`", *cells, f"{part.about} |"]))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def write(page: Path = PAGE) -> None:
+    """Put the table into the page."""
+    before, _, rest = page.read_text().partition(START)
+    page.write_text(before + START + table() + END + rest.partition(END)[2])
+
+
+if __name__ == "__main__":
+    write()
