@@ -28,6 +28,9 @@ AT_ONCE = 50
 EXPIRE = 60
 """Handshakes under way, and seconds that their tickets live."""
 
+PINGS = "3600"
+"""Seconds. These clients answer none."""
+
 SOON = 1.0
 PATIENCE = 5.0
 """Seconds in which connections are to end, and after which nobody waits any longer."""
@@ -58,7 +61,9 @@ def run(effort: Effort) -> list[Finding]:
     with processes.beside():
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_FILES
         most = min(effort.most, limit)
-        with processes.uvicorn("benchmarks.web.live:application") as (port, _):
+        with processes.uvicorn(
+            "benchmarks.web.live:application", "--ws-ping-interval", PINGS
+        ) as (port, _):
             for name, backend in backends.BACKENDS.items():
                 with closing(TicketService(backend(), expire=EXPIRE)) as service:
                     scene = _Scene(name, port, service)

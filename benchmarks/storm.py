@@ -85,7 +85,7 @@ async def _storm(pool: int, clients: int, path: str, issuing: Issuing) -> Sample
     with ExitStack() as stack:
         started = [
             stack.enter_context(
-                processes.uvicorn("benchmarks.web.realtime:application", core)
+                processes.uvicorn("benchmarks.web.realtime:application", core=core)
             )
             for core in range(pool)
         ]

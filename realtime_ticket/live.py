@@ -79,6 +79,14 @@ class LiveTickets:
         """
         return self.service.listener.last_read
 
+    def start(self) -> None:
+        """Begin to listen, and wait for the first reading, five seconds at most.
+
+        watch() and awatch() do so with the first connection. Call this before an event
+        loop in which watch() must not wait, such as Twisted's.
+        """
+        self.service.listener.start().wait(MAX_SILENCE)
+
     def watch(self, ticket: Ticket, callback: Callable[[Revoked], object]) -> Watch:
         """Call ``callback`` with a Revoked when the connection must end.
 
@@ -91,7 +99,7 @@ class LiveTickets:
         connection. The first call waits for the first reading.
         """
         if self._thread:
-            self.service.listener.start().wait(MAX_SILENCE)
+            self.start()
         return self._watch(ticket, callback)
 
     async def awatch(

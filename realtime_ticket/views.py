@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.db import connections
 from django.db.transaction import non_atomic_requests
@@ -67,7 +68,7 @@ class BaseTicketView(View):
         view = csrf_protect(super().as_view(**initkwargs))
         # Under ATOMIC_REQUESTS, Django refuses async views; and in a transaction, the
         # database backend does not sweep expired tickets.
-        for alias in connections:
+        for alias in connections if settings.configured else ():
             view = non_atomic_requests(using=alias)(view)
         # LoginRequiredMiddleware would redirect to a page where a script needs a 401.
         return login_not_required(view)

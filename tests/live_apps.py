@@ -52,10 +52,11 @@ async def echo(scope: Any, receive: Receive, send: Send) -> None:
 
 
 async def greedy(scope: Any, receive: Receive, send: Send) -> None:
-    """Go on receiving, whatever it hears."""
+    """Go on receiving when it was told that its client is gone."""
     await accept(scope, receive, send)
-    while True:
-        await hear(scope, receive)
+    disconnects = 0
+    while disconnects < 10:
+        disconnects += await hear(scope, receive) is None
 
 
 async def busy(scope: Any, receive: Receive, send: Send) -> None:

@@ -52,6 +52,8 @@ class Session:
 
     greeting: str
     say: Callable[[str], Awaitable[str]]
+    closed: Callable[[], Awaitable[int | str | None]]
+    """Waits until the server ends it, and returns how: its code, or what it says."""
     subprotocol: str | None = None
     headers: str = ""
 
@@ -97,13 +99,17 @@ async def websocket(
         await connection.send(text)
         return str(await connection.recv())
 
+    async def closed() -> int | None:
+        await connection.wait_closed()
+        return connection.close_code
+
     async with connection:
         try:
             greeting = str(await connection.recv())
         except ConnectionClosed as exc:
             raise Refused(exc.rcvd.code if exc.rcvd else "cut off") from None
         headers = str(connection.response.headers)
-        yield Session(greeting, say, connection.subprotocol, headers)
+        yield Session(greeting, say, closed, connection.subprotocol, headers)
 
 
 @asynccontextmanager
@@ -131,10 +137,15 @@ async def socketio(
         await connection.send("42" + json.dumps(["message", text]))
         return await hear()
 
+    async def closed() -> str:
+        while await connection.recv() != "41":
+            pass
+        return "disconnect"
+
     async with connection:
         auth = json.dumps({"ticket": shown[0][1]}) if shown else ""
         await connection.send("40" + auth)
-        yield Session(await hear(), say)
+        yield Session(await hear(), say, closed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,10 +156,12 @@ class Row:
     an outage of the storage look: an HTTP status, or the code that a connection is
     closed with, or whatever else ``dial`` raises Refused with. ``events`` is the status
     of a stream that is refused, None where there are no streams. ``carriers`` is where
-    it reads tickets. ``discreet`` tells that its log names requests and never a ticket.
-    ``cautious`` is a text of the example, and what to put in its place so that a client
-    without an origin is refused. It needs Python ``modules``, ``programs``, and
-    ``paths`` of the checkout.
+    it reads tickets. ``revoked`` is how a connection ends when its login does, None
+    where it does not. ``ended`` is how a ticket is refused whose login has ended since,
+    where that is not as a bad one. ``discreet`` tells that its log names requests and
+    never a ticket. ``cautious`` is a text of the example, and what to put in its place
+    so that a client without an origin is refused. It needs Python ``modules``,
+    ``programs``, and ``paths`` of the checkout.
     """
 
     name: str
@@ -159,6 +172,8 @@ class Row:
     carriers: tuple[str, ...] = ("subprotocol", "query", "header")
     dial: Dial = websocket
     discreet: bool = False
+    revoked: int | str | None = 4401
+    ended: int | None = None
     cautious: tuple[str, str] = ("allow_missing=True", "allow_missing=False")
     modules: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
@@ -185,6 +200,7 @@ ROWS = {row.name: row for row in [
     Row(name="aiohttp", modules=("aiohttp",)),
     Row(name="autobahn", modules=("autobahn", "twisted"), events=None),
     Row(name="caddy", programs=("caddy", "setpriv"), discreet=True, events=None,
+        revoked=None,
         carriers=("subprotocol", "query"), cautious=(', ""]`', ']`')),
     Row(name="channels-daphne", modules=("channels", "daphne"), refused=403, down=403),
     Row(name="channels-uvicorn", modules=("channels", "uvicorn"), discreet=True),
@@ -195,23 +211,26 @@ ROWS = {row.name: row for row in [
     Row(name="gevent-gunicorn", discreet=True,
         modules=("gevent", "gunicorn", "simple_websocket")),
     Row(name="haproxy", programs=("haproxy", "setpriv"), discreet=True, events=None,
+        revoked=None,
         carriers=("subprotocol", "query"),
         cautious=("req.fhdr_cnt(origin) eq 0", "always_false")),
     Row(name="litestar", modules=("litestar", "uvicorn"), discreet=True),
     Row(name="nginx", programs=("nginx", "setpriv"), discreet=True, events=None,
-        carriers=("subprotocol", "query"), cautious=('""           1;', '""  0;')),
+        carriers=("subprotocol", "query"), cautious=('""           1;', '""  0;'),
+        revoked=None),
     Row(name="node-ws-ioredis", programs=("node",), paths=(f"{NODE}/ioredis",),
         cautious=("ALLOW_MISSING = true", "ALLOW_MISSING = false")),
     Row(name="node-ws-redis", programs=("node",), paths=(f"{NODE}/redis",),
         cautious=("ALLOW_MISSING = true", "ALLOW_MISSING = false")),
-    Row(name="sanic", modules=("sanic",), dial=partial(websocket, offer=True)),
+    Row(name="sanic", modules=("sanic",), dial=partial(websocket, offer=True),
+        ended=4401),
     Row(name="socketio", modules=("socketio", "uvicorn"), events=None,
-        carriers=("auth",), dial=socketio),
+        carriers=("auth",), dial=socketio, revoked="disconnect"),
     Row(name="starlette", modules=("starlette", "uvicorn"), discreet=True),
     Row(name="tornado", modules=("tornado",), discreet=True),
     Row(name="twisted", modules=("twisted", "wsproto"), discreet=True,
         carriers=("query", "header")),
-    Row(name="websockets", modules=("websockets",), events=None),
+    Row(name="websockets", modules=("websockets",), events=None, ended=4401),
 ]}
 # fmt: on
 

@@ -59,7 +59,7 @@ class TestOptions:
         kwargs = pool.connection_kwargs
         assert (kwargs["host"], kwargs["port"], kwargs["db"]) == ("localhost", 6379, 0)
         assert kwargs["socket_timeout"] == kwargs["socket_connect_timeout"] == 1
-        assert kwargs["retry"].get_retries() == 0
+        assert kwargs["retry"]._retries == 0
         assert isinstance(pool, redis.BlockingConnectionPool)
         assert (pool.max_connections, pool.timeout) == (50, 1)
 

@@ -827,7 +827,10 @@ class TestThreadSensitive:
 
 
 def test_another_event_loop_is_told_what_to_do() -> None:
-    """Under trio, as with ``hypercorn -k trio``, no loop of asyncio is running."""
+    """Under trio, as with ``hypercorn -k trio``, no loop of asyncio is running.
+
+    Mutants: batch-needs-a-loop-unsaid.
+    """
     with using(RecordingBackend()) as service:
         coroutine = service.aissue(CLAIMS)
         with pytest.raises(RuntimeError, match="With trio, call the twin"):

@@ -33,7 +33,8 @@ def test_they_are_those_that_the_project_allows() -> None:
     bounds = {}
     for requirement in requirements():
         (specifier,) = requirement.specifier
-        assert specifier.operator == ">=", requirement
+        assert specifier.operator in (">=", "=="), requirement
+        assert requirement.name not in bounds, f"{requirement} is there twice"
         bounds[requirement.name] = Version(specifier.version)
     pinned = re.findall(r"^([\w-]+)==(\S+)$", LOWEST, re.M)
     assert {name: Version(version) for name, version in pinned} == bounds

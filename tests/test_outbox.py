@@ -128,9 +128,8 @@ def test_what_waits_is_bounded(
     for user_id in range(12):
         with pytest.raises(StorageError):
             service.disconnect(user_id)
-    assert (
-        caplog.messages == ["A disconnect is lost: too many wait for the storage."] * 2
-    )
+    lost = "A disconnect is lost: too many wait for the storage."
+    assert [each for each in caplog.messages if "lost" in each] == [lost] * 2
     store.is_down = lambda key: False
     assert service.outbox.join(WAIT)
     assert users(service) == [str(user_id) for user_id in range(2, 12)]

@@ -26,6 +26,9 @@ HOST = "localhost"
 
 OTHER = "127.0.0.1"
 
+PATIENCE: dict[str, Any] = {"socket_timeout": 10, "socket_connect_timeout": 10}
+"""A handshake takes its time on a machine that is busy."""
+
 
 class Encrypted:
     """Three servers that speak TLS alone, and who has signed their certificate."""
@@ -95,11 +98,11 @@ Make = Callable[..., RedisBackend]
 
 
 def by_options(on: Encrypted, host: str, **options: Any) -> RedisBackend:
-    return RedisBackend(host=host, port=on.redis, ssl=True, **options)
+    return RedisBackend(host=host, port=on.redis, ssl=True, **PATIENCE, **options)
 
 
 def by_url(on: Encrypted, host: str, **options: Any) -> RedisBackend:
-    return RedisBackend(url=f"rediss://{host}:{on.redis}/0", **options)
+    return RedisBackend(url=f"rediss://{host}:{on.redis}/0", **PATIENCE, **options)
 
 
 def by_sentinel(on: Encrypted, host: str, **options: Any) -> RedisBackend:
@@ -109,6 +112,7 @@ def by_sentinel(on: Encrypted, host: str, **options: Any) -> RedisBackend:
         service_name="named" if host == HOST else "numbered",
         sentinel_kwargs={"ssl": True, "ssl_ca_certs": str(on.ca)},
         ssl=True,
+        **PATIENCE,
         **options,
     )
 
@@ -119,12 +123,14 @@ def by_another_sentinel(on: Encrypted, host: str, **options: Any) -> RedisBacken
         service_name="named",
         sentinel_kwargs={"ssl": True, **options},
         ssl=True,
+        **PATIENCE,
         **options,
     )
 
 
 def by_cluster(on: Encrypted, host: str, **options: Any) -> RedisBackend:
-    return RedisClusterBackend(startup_nodes=[(host, on.node)], ssl=True, **options)
+    nodes = [(host, on.node)]
+    return RedisClusterBackend(startup_nodes=nodes, ssl=True, **PATIENCE, **options)
 
 
 every_way = pytest.mark.parametrize(

@@ -475,7 +475,7 @@ class TestSentinel:
         assert pool.max_connections == 7
         assert pool.connection_kwargs["socket_timeout"] == 3
         assert pool.connection_kwargs["socket_connect_timeout"] == 1
-        assert pool.connection_kwargs["retry"].get_retries() == 0
+        assert pool.connection_kwargs["retry"]._retries == 0
 
     def test_close_leaves_no_connection(self, shared_sentinel: Sentinel) -> None:
         """Neither at the Sentinel nor at the master.

@@ -11,13 +11,15 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from examples.servers import SERVERS
+from realtime_ticket import TicketService
+from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.handshake import PROTOCOL
 from realtime_ticket.tickets import new_value
 from tests import matrix
@@ -26,6 +28,10 @@ from tests.matrix import ROWS, USERS, Row, Server, World
 FOREIGN = "https://evil.example"
 OUTAGE = 4
 """Seconds within which a client hears of an outage."""
+
+LOGOUT = 3
+"""Seconds within which a connection ends with its login: more than one, because the
+machine has other work."""
 
 STOP = 10
 """Seconds within which a server ends that is told to."""
@@ -333,31 +339,41 @@ def test_a_stream_is_not_for_a_foreign_page(server: Server) -> None:
     assert server.stream(value, origin=None) == (200, "data: Hello, ada!")
 
 
-@each()
-def test_an_outage_refuses_and_passes(server: Server) -> None:
-    """Without its storage a server refuses soon, lives on, and recovers by itself.
+@each(lambda row: row.revoked)
+def test_a_logout_ends_its_own_connections(server: Server) -> None:
+    """Those of its session end within a second, and the user's others stay.
 
-    Mutants: the server lets in everyone; it waits for the storage; it exits; it
-    refuses everyone from then on.
+    A ticket that was issued before it is refused. Mutants: the server watches nobody;
+    it closes all of the user's; it does not refuse the ticket.
     """
-    row, redis = server.row, server.world.redis
-    shown = by(server, ticket(server))
-    redis.kill()
-    try:
-        began = time.monotonic()
-        assert server.visit(shown).refused == row.down
-        if row.events:
-            assert server.stream(shown[1])[0] == 503
-        assert time.monotonic() - began < OUTAGE
-        assert server.process.poll() is None, server.log.read_text()
-    finally:
-        redis.start()
-        server.world.age()
-    deadline = time.monotonic() + OUTAGE
-    while (visit := server.visit(by(server, ticket(server)))).refused == row.down:
-        assert time.monotonic() < deadline, "it did not find the storage again"
-        time.sleep(0.05)
-    assert visit.name() == "ada"
+    row = server.row
+    here, there = f"{row.name}-here", f"{row.name}-there"
+
+    async def log_out(service: TicketService) -> None:
+        def ticket(session: str) -> tuple[str, str]:
+            claims = {"id": 1, "username": "ada"}
+            return by(server, service.issue(claims, session=session).value)
+
+        unused = ticket(here)
+        async with (
+            server.dial(ticket(here)) as mine,
+            server.dial(ticket(there)) as other,
+        ):
+            with (
+                server.listening(ticket(here)[1]) if row.events else nullcontext()
+            ) as stream:
+                service.disconnect(1, session=here)
+                assert await asyncio.wait_for(mine.closed(), LOGOUT) == row.revoked
+                if stream:
+                    assert stream.status == 200
+                    await asyncio.wait_for(asyncio.to_thread(stream.read), LOGOUT)
+            assert await other.say("still here") == "ada: still here"
+        refused = (await asyncio.to_thread(server.visit, unused)).refused
+        assert refused == (row.ended or row.refused)
+
+    redis = RedisBackend(url=server.world.redis.url)
+    with closing(TicketService(redis, expire=60)) as service:
+        asyncio.run(log_out(service))
 
 
 @each()
@@ -409,6 +425,34 @@ def test_the_log_shows_no_ticket(server: Server) -> None:
     assert "/ws" in log, "it logs nothing, so this says nothing"
     assert not [value for _, value in shown if value in log]
     assert not re.search(r"rt_[\w-]{43}", log)
+
+
+@each()
+def test_an_outage_refuses_and_passes(server: Server) -> None:
+    """Without its storage a server refuses soon, lives on, and recovers by itself.
+
+    Mutants: the server lets in everyone; it waits for the storage; it exits; it
+    refuses everyone from then on. The last cell of a server: for seconds after it, a
+    server that knew of a disconnect refuses tickets, because another may be lost.
+    """
+    row, redis = server.row, server.world.redis
+    shown = by(server, ticket(server))
+    redis.kill()
+    try:
+        began = time.monotonic()
+        assert server.visit(shown).refused == row.down
+        if row.events:
+            assert server.stream(shown[1])[0] == 503
+        assert time.monotonic() - began < OUTAGE
+        assert server.process.poll() is None, server.log.read_text()
+    finally:
+        redis.start()
+        server.world.age()
+    deadline = time.monotonic() + OUTAGE + 3
+    while (visit := server.visit(by(server, ticket(server)))).refused:
+        assert time.monotonic() < deadline, f"still refused with {visit.refused}"
+        time.sleep(0.05)
+    assert visit.name() == "ada"
 
 
 @each(lambda row: row.carriers != ("auth",))

@@ -51,12 +51,14 @@ def gunicorn() -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def uvicorn(application: str, core: int = 0) -> Iterator[tuple[int, int]]:
+def uvicorn(
+    application: str, *options: str, core: int = 0
+) -> Iterator[tuple[int, int]]:
     """Give the port and the process id of an application under uvicorn."""
     port = free_port()
     with _running(
         port, "uvicorn", application, "--port", str(port), "--log-level", "critical",
-        "--no-access-log", core=core,
+        "--no-access-log", *options, core=core,
     ) as process:  # fmt: skip
         yield port, process.pid
 

@@ -1,31 +1,32 @@
-"""aiohttp: a decorator consumes, before the handler answers the handshake."""
+"""aiohttp: a context manager consumes, before the handshake is answered."""
 
 import asyncio
-import functools
 import os
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from aiohttp import web
 
 from realtime_ticket import InvalidTicket, StorageError, TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.handshake import PROTOCOL, AllowedOrigins, find_ticket
+from realtime_ticket.live import LiveTickets, Revoked
 
 REDIS = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")
 PORT = int(os.environ.get("PORT", "8001"))
 
 tickets = TicketService(RedisBackend(url=REDIS))
+live = LiveTickets(tickets)
 origins = AllowedOrigins([ORIGIN], allow_missing=True)
 
 
-def with_ticket(handler):
-    """Call the handler with who showed a good ticket, or refuse the request."""
-
-    @functools.wraps(handler)
-    async def guarded(request):
-        headers = request.headers
-        if headers.get("Origin") not in origins:
-            raise web.HTTPForbidden
+@asynccontextmanager
+async def let_in(request):
+    """Give the ticket of who showed a good one, until its login ends; or refuse."""
+    headers = request.headers
+    if headers.get("Origin") not in origins:
+        raise web.HTTPForbidden
+    async with AsyncExitStack() as stack:
         try:
             value = find_ticket(
                 subprotocols=headers.getall("Sec-WebSocket-Protocol", []),
@@ -33,28 +34,30 @@ def with_ticket(handler):
                 authorization=headers.get("Authorization"),
             )
             ticket = await tickets.aconsume(value)
+            await stack.enter_async_context(live.hold(ticket))
         except InvalidTicket:
             raise web.HTTPUnauthorized from None
         except StorageError:
             raise web.HTTPServiceUnavailable from None
-        return await handler(request, ticket)
-
-    return guarded
+        yield ticket
 
 
-@with_ticket
-async def chat(request, ticket):
+async def chat(request):
     websocket = web.WebSocketResponse(protocols=[PROTOCOL], heartbeat=30)
-    await websocket.prepare(request)
-    await websocket.send_str(f"Hello, {ticket.username}!")
-    async for message in websocket:
-        if message.type is web.WSMsgType.TEXT:
-            await websocket.send_str(f"{ticket.username}: {message.data}")
+    try:
+        async with let_in(request) as ticket:
+            await websocket.prepare(request)
+            await websocket.send_str(f"Hello, {ticket.username}!")
+            async for message in websocket:
+                if message.type is web.WSMsgType.TEXT:
+                    await websocket.send_str(f"{ticket.username}: {message.data}")
+    except Revoked as exc:
+        reason = exc.close_reason.encode()
+        await websocket.close(code=exc.close_code, message=reason)
     return websocket
 
 
-@with_ticket
-async def events(request, ticket):
+async def events(request):
     stream = web.StreamResponse(
         headers={
             "Content-Type": "text/event-stream",
@@ -62,10 +65,12 @@ async def events(request, ticket):
             "Access-Control-Allow-Origin": ORIGIN,
         }
     )
-    await stream.prepare(request)
-    await stream.write(b": connected\n\n")
-    await stream.write(f"data: Hello, {ticket.username}!\n\n".encode())
-    await asyncio.sleep(3600)
+    with suppress(Revoked):
+        async with let_in(request) as ticket:
+            await stream.prepare(request)
+            await stream.write(b": connected\n\n")
+            await stream.write(f"data: Hello, {ticket.username}!\n\n".encode())
+            await asyncio.sleep(3600)
     return stream
 
 

@@ -1,6 +1,7 @@
 """Autobahn|Python on Twisted: judge a connection in onConnect()."""
 
 import os
+from functools import partial
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny
@@ -10,16 +11,20 @@ from twisted.internet.threads import deferToThread
 from realtime_ticket import InvalidTicket, StorageError, TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.handshake import AllowedOrigins, find_ticket, select_subprotocol
+from realtime_ticket.live import LiveTickets
 
 REDIS = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")
 PORT = int(os.environ.get("PORT", "8001"))
 
 tickets = TicketService(RedisBackend(url=REDIS))
+live = LiveTickets(tickets)
 origins = AllowedOrigins([ORIGIN], allow_missing=True)
 
 
 class Chat(WebSocketServerProtocol):
+    watch = None
+
     async def onConnect(self, request):
         """Set self.ticket and choose the subprotocol, or refuse."""
         if request.path != "/ws":
@@ -34,6 +39,9 @@ class Chat(WebSocketServerProtocol):
                 authorization=request.headers.get("authorization"),
             )
             self.ticket = await deferToThread(tickets.consume, value)
+            # Its callback comes from the thread that hears of disconnects.
+            end = partial(reactor.callFromThread, self.revoke)
+            self.watch = live.watch(self.ticket, end)
         except InvalidTicket:
             raise ConnectionDeny(401, "No valid ticket") from None
         except StorageError:
@@ -44,8 +52,15 @@ class Chat(WebSocketServerProtocol):
         self.sendMessage(f"Hello, {self.ticket.username}!".encode())
 
     def onMessage(self, payload, isBinary):
-        if not isBinary:
+        if not isBinary and self.state == self.STATE_OPEN:  # not revoked
             self.sendMessage(f"{self.ticket.username}: {payload.decode()}".encode())
+
+    def revoke(self, revoked):
+        self.sendClose(revoked.close_code, revoked.close_reason)
+
+    def onClose(self, wasClean, code, reason):
+        if self.watch:
+            self.watch.close()
 
 
 if __name__ == "__main__":
@@ -60,4 +75,5 @@ if __name__ == "__main__":
         maxMessagePayloadSize=2**16,
     )
     reactor.listenTCP(PORT, factory, interface="127.0.0.1")
+    live.start()  # or the first connection would hold up the reactor
     reactor.run()

@@ -5,6 +5,7 @@ Its own cyclone.websocket and cyclone.sse are Python 2 code; RequestHandler work
 
 import os
 import sys
+from functools import partial
 
 from cyclone.web import Application, HTTPError, RequestHandler, asynchronous
 from twisted.internet import reactor
@@ -18,6 +19,7 @@ from wsproto.utilities import RemoteProtocolError
 from realtime_ticket import InvalidTicket, StorageError, TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.handshake import AllowedOrigins, find_ticket, select_subprotocol
+from realtime_ticket.live import LiveTickets
 
 REDIS = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")
@@ -25,11 +27,12 @@ PORT = int(os.environ.get("PORT", "8001"))
 PING = 30  # seconds, after which a client that does not answer is taken for gone
 
 tickets = TicketService(RedisBackend(url=REDIS))
+live = LiveTickets(tickets)
 origins = AllowedOrigins([ORIGIN], allow_missing=True)
 
 
 class WithTicket(RequestHandler):
-    """Lets in who shows a good ticket, as self.ticket."""
+    """Lets in who shows a good ticket, as self.ticket, until its login ends."""
 
     async def prepare(self):
         headers = self.request.headers
@@ -44,6 +47,10 @@ class WithTicket(RequestHandler):
                 authorization=headers.get("Authorization"),
             )
             self.ticket = await deferToThread(tickets.consume, value)
+            # Its callback comes from the thread that hears of disconnects.
+            end = partial(reactor.callFromThread, self.revoke)
+            watch = live.watch(self.ticket, end)
+            self.notifyFinish().addBoth(lambda _: watch.close())
         except InvalidTicket:
             raise HTTPError(401) from None
         except StorageError:
@@ -78,6 +85,11 @@ class Chat(WithTicket):
             return self.request.connection.transport.abortConnection()
         self.is_there = False
         self.send(Ping())
+
+    def revoke(self, revoked):
+        self.request.connection.rawDataReceived = lambda data: None
+        self.send(CloseConnection(revoked.close_code, revoked.close_reason))
+        self.request.connection.transport.loseConnection()
 
     def reply(self, text):
         self.send(TextMessage(f"{self.ticket.username}: {text}"))
@@ -114,6 +126,10 @@ class Events(WithTicket):
         self.write(f"data: Hello, {self.ticket.username}!\n\n")
         self.flush()
 
+    def revoke(self, revoked):
+        self.finish()
+        self.request.connection.transport.loseConnection()
+
 
 def log_path(handler):
     """Log a request without its query, and so without the ticket."""
@@ -126,4 +142,5 @@ if __name__ == "__main__":
         [("/ws", Chat), ("/events", Events)], log_function=log_path
     )
     reactor.listenTCP(PORT, application, interface="127.0.0.1")
+    live.start()  # or the first connection would hold up the reactor
     reactor.run()

@@ -10,6 +10,7 @@ monkey.patch_all()  # before the drivers are imported
 
 import os
 from contextlib import suppress
+from functools import partial
 
 import gevent
 from gevent.pywsgi import WSGIHandler, WSGIServer
@@ -19,12 +20,14 @@ from wsproto.utilities import RemoteProtocolError
 from realtime_ticket import InvalidTicket, StorageError, TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.handshake import PROTOCOL, AllowedOrigins, find_ticket
+from realtime_ticket.live import LiveTickets, Revoked
 
 REDIS = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")
 PORT = int(os.environ.get("PORT", "8001"))
 
 tickets = TicketService(RedisBackend(url=REDIS))
+live = LiveTickets(tickets)
 origins = AllowedOrigins([ORIGIN], allow_missing=True)
 
 LIMITS = {"ping_interval": 30, "max_message_size": 2**16}
@@ -45,11 +48,14 @@ def app(environ, start_response):
             authorization=environ.get("HTTP_AUTHORIZATION"),
         )
         ticket = tickets.consume(value)  # blocks this greenlet alone
+        # When its login ends, Revoked is raised wherever this greenlet waits.
+        end = partial(gevent.getcurrent().kill, block=False)
+        watch = live.watch(ticket, end)
     except InvalidTicket:
         return refuse(start_response, "401 Unauthorized")
     except StorageError:
         return refuse(start_response, "503 Service Unavailable")
-    return page(ticket.username, environ, start_response)
+    return page(ticket.username, watch, environ, start_response)
 
 
 def refuse(start_response, status):
@@ -57,32 +63,36 @@ def refuse(start_response, status):
     return []
 
 
-def chat(name, environ, start_response):
-    try:
-        websocket = Server.accept(environ, subprotocols=[PROTOCOL], **LIMITS)
-    except RemoteProtocolError:
-        return refuse(start_response, "400 Bad Request")
-    with suppress(ConnectionClosed):
-        websocket.send(f"Hello, {name}!")
-        while True:
-            websocket.send(f"{name}: {websocket.receive()}")
+def chat(name, watch, environ, start_response):
+    with watch, suppress(ConnectionClosed):
+        try:
+            websocket = Server.accept(environ, subprotocols=[PROTOCOL], **LIMITS)
+        except RemoteProtocolError:
+            return refuse(start_response, "400 Bad Request")
+        try:
+            websocket.send(f"Hello, {name}!")
+            while True:
+                websocket.send(f"{name}: {websocket.receive()}")
+        except Revoked as exc:
+            websocket.close(exc.close_code, exc.close_reason)
     if websocket.mode == "gunicorn":
         raise StopIteration  # or it would answer once more, and log that it cannot
     return []
 
 
-def events(name, environ, start_response):
+def events(name, watch, environ, start_response):
     headers = {
         "Content-Type": "text/event-stream",
         "Cache-Control": "no-store",
         "Access-Control-Allow-Origin": ORIGIN,
     }
     start_response("200 OK", list(headers.items()))
-    yield b": connected\n\n"  # a WSGI server sends headers with the first byte
-    yield f"data: Hello, {name}!\n\n".encode()
-    while True:
-        gevent.sleep(15)
-        yield b": still here\n\n"  # which fails when the client has left
+    with watch, suppress(Revoked):
+        yield b": connected\n\n"  # a WSGI server sends headers with the first byte
+        yield f"data: Hello, {name}!\n\n".encode()
+        while True:
+            gevent.sleep(15)
+            yield b": still here\n\n"  # which fails when the client has left
 
 
 PAGES = {"/ws": chat, "/events": events}

@@ -2,12 +2,16 @@
 
 import { createServer, STATUS_CODES } from "node:http";
 import { WebSocketServer } from "ws";
+import { Disconnects } from "./disconnects.mjs";
 import { judge, ORIGIN, PROTOCOL } from "./handshake.mjs";
 
 const PORT = Number(process.env.PORT ?? 8001);
 const PING = 30; // seconds, after which a client that does not answer is taken for gone
 
-export function serve(getdel) {
+export async function serve(getdel, mget) {
+  const disconnects = new Disconnects(mget);
+  await disconnects.start();
+
   const websockets = new WebSocketServer({
     noServer: true,
     maxPayload: 2 ** 16,
@@ -17,7 +21,9 @@ export function serve(getdel) {
   const server = createServer(async (request, response) => {
     if (pathOf(request) !== "/events") return response.writeHead(404).end();
     const { claims, status } = await judge(request, getdel);
-    if (!claims) return response.writeHead(status).end();
+    const refused = claims ? disconnects.refuses(claims) : status;
+    if (refused) return response.writeHead(refused).end();
+    response.on("close", disconnects.watch(claims, () => response.end()));
     response.writeHead(200, {
       "Content-Type": "text/event-stream",
       "Cache-Control": "no-store",
@@ -31,8 +37,14 @@ export function serve(getdel) {
     socket.on("error", () => socket.destroy()); // or it would end the process
     if (pathOf(request) !== "/ws") return refuse(socket, 404);
     const { claims, status } = await judge(request, getdel);
-    if (!claims) return refuse(socket, status);
+    const refused = claims ? disconnects.refuses(claims) : status;
+    if (refused) return refuse(socket, refused);
     websockets.handleUpgrade(request, socket, head, (websocket) => {
+      const end = (code, reason) => {
+        websocket.removeAllListeners("message"); // whatever its client still sends
+        websocket.close(code, reason);
+      };
+      websocket.on("close", disconnects.watch(claims, end));
       chat(websocket, claims.username);
     });
   });

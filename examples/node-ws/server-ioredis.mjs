@@ -15,4 +15,7 @@ const client = new Redis(process.env.REDIS_URL ?? "redis://localhost:6379/0", {
 client.on("error", (error) => console.error(`Redis: ${error.message}`));
 await once(client, "ready");
 
-serve((key) => client.getdel(key));
+await serve(
+  (key) => client.getdel(key),
+  (keys) => client.mget(keys),
+);

@@ -14,4 +14,7 @@ const client = createClient({
 client.on("error", (error) => console.error(`Redis: ${error.message}`));
 await client.connect();
 
-serve((key) => client.getDel(key));
+await serve(
+  (key) => client.getDel(key),
+  (keys) => client.mGet(keys),
+);

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import suppress
 
 from sanic import Sanic
 from sanic.exceptions import (
@@ -14,6 +15,7 @@ from sanic.exceptions import (
 from realtime_ticket import InvalidTicket, StorageError, TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.handshake import PROTOCOL, AllowedOrigins, find_ticket
+from realtime_ticket.live import LiveTickets, Revoked
 
 REDIS = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")
@@ -22,6 +24,7 @@ PORT = int(os.environ.get("PORT", "8001"))
 app = Sanic("chat")
 app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 3  # seconds for open streams, when it stops
 tickets = TicketService(RedisBackend(url=REDIS))
+live = LiveTickets(tickets)
 origins = AllowedOrigins([ORIGIN], allow_missing=True)
 
 
@@ -52,9 +55,14 @@ async def let_in(request):
 async def chat(request, websocket):
     name = request.ctx.ticket.username
     try:
-        await websocket.send(f"Hello, {name}!")
-        async for text in websocket:
-            await websocket.send(f"{name}: {text}")
+        async with live.hold(request.ctx.ticket):
+            await websocket.send(f"Hello, {name}!")
+            async for text in websocket:
+                await websocket.send(f"{name}: {text}")
+    except Revoked as exc:
+        await websocket.close(exc.close_code, exc.close_reason)
+    except InvalidTicket:  # its login ended before it was shown
+        await websocket.close(Revoked.close_code)
     except asyncio.CancelledError:  # Sanic stops, and would say 1000: for good
         await websocket.close(1001)
         raise
@@ -66,9 +74,12 @@ async def events(request):
         content_type="text/event-stream",
         headers={"Cache-Control": "no-store", "Access-Control-Allow-Origin": ORIGIN},
     )
-    await stream.send(": connected\n\n")
-    await stream.send(f"data: Hello, {request.ctx.ticket.username}!\n\n")
-    await asyncio.sleep(3600)
+    with suppress(Revoked, InvalidTicket):
+        async with live.hold(request.ctx.ticket):
+            await stream.send(": connected\n\n")
+            await stream.send(f"data: Hello, {request.ctx.ticket.username}!\n\n")
+            await asyncio.sleep(3600)
+    await stream.eof()
 
 
 if __name__ == "__main__":

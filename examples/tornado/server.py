@@ -9,17 +9,21 @@ from tornado.websocket import WebSocketHandler
 from realtime_ticket import InvalidTicket, StorageError, TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.handshake import AllowedOrigins, find_ticket, select_subprotocol
+from realtime_ticket.live import LiveTickets
 
 REDIS = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")
 PORT = int(os.environ.get("PORT", "8001"))
 
 tickets = TicketService(RedisBackend(url=REDIS))
+live = LiveTickets(tickets)
 origins = AllowedOrigins([ORIGIN], allow_missing=True)
 
 
 class WithTicket(RequestHandler):
-    """Lets in who shows a good ticket, as self.ticket."""
+    """Lets in who shows a good ticket, as self.ticket, until its login ends."""
+
+    watch = None
 
     async def prepare(self):
         headers = self.request.headers
@@ -36,10 +40,15 @@ class WithTicket(RequestHandler):
                 authorization=headers.get("Authorization"),
             )
             self.ticket = await tickets.aconsume(value)
+            self.watch = await live.awatch(self.ticket, self.revoke)
         except InvalidTicket:
             raise HTTPError(401) from None
         except StorageError:
             raise HTTPError(503) from None
+
+    def on_finish(self):
+        if self.watch and self.get_status() != 101:  # where a WebSocket begins
+            self.watch.close()
 
 
 class Chat(WithTicket, WebSocketHandler):
@@ -54,6 +63,13 @@ class Chat(WithTicket, WebSocketHandler):
 
     async def on_message(self, message):
         await self.write_message(f"{self.ticket.username}: {message}")
+
+    def revoke(self, revoked):
+        self.on_message = lambda message: None  # until the client answers the close
+        self.close(revoked.close_code, revoked.close_reason)
+
+    def on_close(self):
+        self.watch.close()
 
 
 class Events(WithTicket):
@@ -70,6 +86,9 @@ class Events(WithTicket):
         await self.gone.wait()
 
     def on_connection_close(self):
+        self.gone.set()
+
+    def revoke(self, revoked):
         self.gone.set()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import partial
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, ensureDeferred
@@ -15,6 +16,7 @@ from twisted.web.websocket import WebSocketProtocol, WebSocketResource
 from realtime_ticket import InvalidTicket, StorageError, TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.handshake import AllowedOrigins, find_ticket
+from realtime_ticket.live import LiveTickets
 
 REDIS = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")
@@ -22,11 +24,12 @@ PORT = int(os.environ.get("PORT", "8001"))
 PING = 30  # seconds, after which a client that does not answer is taken for gone
 
 tickets = TicketService(RedisBackend(url=REDIS))
+live = LiveTickets(tickets)
 origins = AllowedOrigins([ORIGIN], allow_missing=True)
 
 
 class WithTicket(Resource):
-    """Calls welcome() for who shows a good ticket, with request.ticket."""
+    """Calls welcome() for who shows a good ticket, and revoke() when its login ends."""
 
     isLeaf = True
 
@@ -56,10 +59,14 @@ class WithTicket(Resource):
                 carriers=("query", "header"),
             )
             request.ticket = await deferToThread(tickets.consume, value)
+            # Its callback comes from the thread that hears of disconnects.
+            end = partial(reactor.callFromThread, self.revoke, request)
+            request.watch = live.watch(request.ticket, end)
         except InvalidTicket:
             return refuse(request, 401)
         except StorageError:
             return refuse(request, 503)
+        request.notifyFinish().addBoth(lambda _: request.watch.close())
         self.welcome(request)
 
 
@@ -81,6 +88,9 @@ class Events(WithTicket):
         request.write(b": connected\n\n")
         request.write(f"data: Hello, {request.ticket.username}!\n\n".encode())
 
+    def revoke(self, request, revoked):
+        request.finish()
+
 
 class Chat(WithTicket):
     def welcome(self, request):
@@ -90,12 +100,17 @@ class Chat(WithTicket):
             request.finish()
 
     def buildProtocol(self, request):
-        return Talk(request.ticket.username)
+        request.talk = Talk(request.ticket.username, request.watch)
+        return request.talk
+
+    def revoke(self, request, revoked):
+        request.talk.revoke(revoked)
 
 
 class Talk(WebSocketProtocol):
-    def __init__(self, name):
+    def __init__(self, name, watch):
         self.name = name
+        self.watch = watch
         self.pings = LoopingCall(self.ping)
         self.is_there = True
 
@@ -116,7 +131,12 @@ class Talk(WebSocketProtocol):
         self.is_there = True
 
     def connectionLost(self, reason):
+        self.watch.close()
         self.pings.stop()
+
+    def revoke(self, revoked):
+        self.textMessageReceived = lambda message: None
+        self.transport.loseConnection(revoked.close_code, revoked.close_reason)
 
     def textMessageReceived(self, message):
         self.transport.sendTextMessage(f"{self.name}: {message}")
@@ -128,4 +148,5 @@ if __name__ == "__main__":
     root.putChild(b"events", Events())
     log.startLogging(sys.stdout)
     reactor.listenTCP(PORT, Site(root), interface="127.0.0.1")
+    live.start()  # or the first connection would hold up the reactor
     reactor.run()

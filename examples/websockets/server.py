@@ -9,12 +9,14 @@ from websockets.asyncio.server import serve
 from realtime_ticket import InvalidTicket, StorageError, TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.handshake import PROTOCOL, AllowedOrigins, find_ticket
+from realtime_ticket.live import LiveTickets, Revoked
 
 REDIS = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")
 PORT = int(os.environ.get("PORT", "8001"))
 
 tickets = TicketService(RedisBackend(url=REDIS))
+live = LiveTickets(tickets)
 origins = AllowedOrigins([ORIGIN], allow_missing=True)
 
 
@@ -49,9 +51,15 @@ def select(connection, offered):
 
 async def chat(connection):
     name = connection.ticket.username
-    await connection.send(f"Hello, {name}!")
-    async for text in connection:
-        await connection.send(f"{name}: {text}")
+    try:
+        async with live.hold(connection.ticket):
+            await connection.send(f"Hello, {name}!")
+            async for text in connection:
+                await connection.send(f"{name}: {text}")
+    except Revoked as exc:
+        await connection.close(exc.close_code, exc.close_reason)
+    except InvalidTicket:  # its login ended before it was shown
+        await connection.close(Revoked.close_code)
 
 
 async def main():

@@ -33,7 +33,7 @@ from starlette.responses import (
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from realtime_ticket import InvalidTicket, Ticket, get_service
+from realtime_ticket import InvalidTicket, Ticket, TicketService, get_service
 from realtime_ticket.handshake import AllowedOrigins
 from realtime_ticket.integrations.asgi import TicketMiddleware
 
@@ -52,7 +52,10 @@ def record(**fields: Any) -> None:
 
 
 class Service:
-    """Record each ticket, and consume it."""
+    """The project's service. It records each ticket that it consumes."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(get_service(), name)
 
     async def aconsume(self, value: str, *, audience: str = "") -> Ticket:
         outcome = "error"
@@ -152,13 +155,15 @@ async def events(request: Request) -> Response:
 
 
 async def control(request: Request) -> Response:
-    """Change the mode, or close all that are open with a code. Count them."""
+    """Change the mode, close all that are open, or disconnect a user. Count them."""
     global mode
     wishes = await request.json()
     mode = wishes.get("mode", mode)
     if code := wishes.get("close"):
         for websocket in [*OPEN]:
             await websocket.close(code, wishes.get("reason", ""))
+    if user := wishes.get("disconnect"):
+        await TicketService(get_service().backend).adisconnect(user)
     return JSONResponse({"open": len(OPEN)})
 
 
@@ -172,22 +177,30 @@ async def client(request: Request) -> Response:
     return FileResponse(CLIENT, media_type="text/javascript")
 
 
-with_ticket = [
-    Middleware(
-        CORSMiddleware,
-        allow_origins=[ORIGIN],
-    ),
-    Middleware(
-        TicketMiddleware,
-        service=Service(),
-        origins=AllowedOrigins([ORIGIN, OWN_ORIGIN], allow_missing=False),
-    ),
-]
+def guarded(*, disconnect: bool) -> list[Middleware]:
+    """Ask for a ticket, and perhaps end the connection with its login."""
+    return [
+        Middleware(CORSMiddleware, allow_origins=[ORIGIN]),
+        Middleware(
+            TicketMiddleware,
+            service=Service(),
+            origins=AllowedOrigins([ORIGIN, OWN_ORIGIN], allow_missing=False),
+            disconnect=disconnect,
+        ),
+    ]
+
+
+django.setup()
 app = Starlette(
     routes=[
         Route("/control", control, methods=["POST"]),
         Route("/application/", application),
         Route("/client.js", client),
+        Mount(
+            "/login",
+            routes=[WebSocketRoute("/ws", chat), Route("/events", events)],
+            middleware=guarded(disconnect=True),
+        ),
         Mount(
             "/",
             routes=[
@@ -198,11 +211,10 @@ app = Starlette(
                 WebSocketRoute("/relay/{room}", relay),
                 Route("/events", events),
             ],
-            middleware=with_ticket,
+            middleware=guarded(disconnect=False),
         ),
     ]
 )
 
 if __name__ == "__main__":
-    django.setup()
     uvicorn.run(app, host="127.0.0.1", port=settings.REALTIME_PORT, log_level="warning")

@@ -63,6 +63,10 @@ def bundle(request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "bundle.html", context)
 
 
+def whoami(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({"id": request.user.pk})
+
+
 @ensure_csrf_cookie
 def csrf(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"csrfToken": get_token(request)})
@@ -74,5 +78,6 @@ urlpatterns = [
     path("snippet/", snippet),
     path("bundle/", bundle),
     path("csrf/", csrf),
+    path("whoami/", whoami),
     path("first/", decorator_from_middleware(RealtimeTicketMiddleware)(bench)),
 ]

@@ -67,6 +67,20 @@ test("onopen, onmessage, onerror and onclose are called", async () => {
   socket.close();
 });
 
+test("close() in onerror is told once, and is final", async () => {
+  const { WebSocket, all } = fakeWebSocket();
+  const getTicket = tickets();
+  const socket = new RealtimeSocket(URL_, { WebSocket, getTicket });
+  const events = listen(socket);
+  socket.onerror = () => socket.close();
+  await settle();
+  all[0].accept();
+  all[0].lose();
+  await pass(100_000);
+  assert.deepEqual(events.types(), ["connecting", "open", "close"]);
+  assert.deepEqual([events.at(-1).willReconnect, getTicket.signals.length], [false, 1]);
+});
+
 test("so they are for a stream", async () => {
   const { EventSource, all } = fakeEventSource();
   const source = new RealtimeEventSource("https://x.example/", { EventSource, getTicket: tickets() });
@@ -272,6 +286,23 @@ test("a refusal by Django is 4401, which is final to libraries", async () => {
   const { code, reason, wasClean } = events.last("close");
   assert.deepEqual([code, reason, wasClean], [4401, "No ticket: HTTP 401", false]);
   assert.equal(events.last("refused").error.status, 401);
+});
+
+test("after 4401, retry= binds the next socket, and a 401 is looked at twice", async () => {
+  const fetch = fakeFetch(ok("rt_1"), no(401), no(401));
+  const { make, all } = makeClass({ fetch, random: () => 0 });
+  make();
+  await settle();
+  all[0].accept();
+  all[0].lose(4401, "disconnected kind=user retry=20.0");
+  const { events } = make();
+  await pass(19_999);
+  assert.deepEqual([fetch.requests.length, events.types()], [1, []]);
+  await pass(1);
+  assert.deepEqual(events.types(), ["connecting", "ticketerror", "waiting"]);
+  await pass(3000);
+  assert.equal(fetch.requests.length, 3);
+  assert.deepEqual([events.last("close").code, events.at(-1).type], [4401, "refused"]);
 });
 
 test("leaving the page is a loss: the library comes back by itself", async () => {

@@ -199,7 +199,7 @@ function within(timeout, signal, work) {
       );
     const stop = () => {
       controller.abort();
-      fail("The request was stopped or took too long.");
+      fail("stopped, or no answer in time");
     };
     if (signal?.aborted) return stop();
     const timer = setTimeout(stop, timeout);
@@ -509,13 +509,18 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
     if (code === 4401 && !error) {
       pause = this.#readReason(reason);
       // To the libraries that take our class, 4401 would be final.
-      if (reconnect === false) [code, wasClean] = [1012, false];
+      if (reconnect === false) {
+        code = 1012;
+        wasClean = false;
+      }
     }
     const event = closeEventOf(code, reason, wasClean, true);
     event.willReconnect =
       reconnect === undefined ? code !== 1000 && !isRefusal(code) : reconnect && reconnect(event);
     if (!event.willReconnect) this.#end();
     if (code === 1006) this.#tell("error");
+    // A listener may have called close(), which has told it.
+    if (event.willReconnect && /** @type {string} */ (this.#phase) === "closed") return;
     this.dispatchEvent(event);
     if (event.willReconnect) return this.#wait(pause || 0, pause >= 0 && !this.#failures);
     if (isRefusal(code))
@@ -604,13 +609,12 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
         ? cause
         : // From the constructor of the transport. Its message may quote the ticket.
           new TicketError("The browser cannot open this connection.", { permanent: true });
-    const { status, retryAfter } = error;
-    const again = status === 401 && memory.doubt;
+    const again = error.status === 401 && memory.doubt;
     memory.doubt &&= !again;
-    memory.strange = [403, 404].includes(status) ? memory.strange + 1 : 0;
+    memory.strange = [403, 404].includes(error.status) ? memory.strange + 1 : 0;
     const permanent = (error.permanent =
       !again && (error.permanent || memory.strange >= STRANGE));
-    const pause = again ? SECOND_LOOK : (retryAfter ?? 0);
+    const pause = again ? SECOND_LOOK : (error.retryAfter ?? 0);
     this.#rest(pause);
     if (this.#options.reconnect === false && !again)
       return this._lost({ code: permanent ? 4401 : 1006, reason: error.message }, error);
@@ -688,8 +692,8 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
 
   /** Hang up, so that the server knows, and the page may stay in the bfcache. */
   #hide() {
-    const transport = this.#transport;
     if (this.#options.reconnect === false) return this._lost({});
+    const transport = this.#transport;
     this.#drop();
     this.#phase = "hidden";
     if (transport) this.dispatchEvent(closeEventOf(1000, "", true, true));
