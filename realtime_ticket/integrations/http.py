@@ -194,11 +194,11 @@ class DisconnectsView(ServiceView):
 
     200 ``{"status": "ok", "disconnects": [{"id": "x", "at": SECOND, "expire": 120,
     "kind": "session", "users": ["7"], "session": "s"}], "now": SECOND, "expire": 120,
-    "complete": true}``: those written in that Unix second or later, all that are kept without ``since``.
-    ``complete`` is false where one of several servers of the storage did not answer.
-    Otherwise ``"status": "error"`` and 400 for a ``since`` that is no integer, 501 for
-    a backend without ``read_many()``, 503 with ``Retry-After`` when the storage failed.
-    See also ServiceView.
+    "complete": true}``: those written in that Unix second or later, without ``since``
+    all that are kept. ``complete`` is false where one of several servers of the storage
+    did not answer. Otherwise ``"status": "error"`` and 400 for a ``since`` that is no
+    integer, 501 for a backend without ``read_many()``, 503 with ``Retry-After`` when
+    the storage failed. See also ServiceView.
     """
 
     http_method_names = ["post"]
