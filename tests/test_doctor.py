@@ -471,7 +471,7 @@ class TestCommand:
         assert lines[2] == (
             "OK      round trip: A ticket was accepted once, and then refused."
         )
-        assert len(lines) == 7
+        assert len(lines) == 8
 
     @pytest.mark.parametrize("options", [["--fail-level", "BAD"], ["--no-such"]])
     def test_refuses_other_options(self, options: list[str]) -> None:
@@ -524,11 +524,13 @@ class TestDiscretion:
         before = len(watcher.client_list())
         configure(backend)
         run()
-        entry, mark = sorted(watcher.keys())
+        # An earlier doctor may still be confirming an entry of its own.
+        *entries, mark = sorted(watcher.keys())
         value = mark.decode().partition(":")[0]
         with using(OnRedis()) as service, pytest.raises(InvalidTicket):
             service.consume(value, audience=doctor.AUDIENCE)
-        assert entry.startswith(b"off:") and 0 < watcher.ttl(entry) <= 120
+        assert entries and all(entry.startswith(b"off:") for entry in entries)
+        assert all(0 < watcher.ttl(entry) <= 120 for entry in entries)
         assert eventually(lambda: len(watcher.client_list()) == before)
 
     @pytest.mark.django_db(transaction=True)
