@@ -24,6 +24,8 @@ from .tickets import Ticket
 
 if TYPE_CHECKING:
     from .conf import get_service as get_service
+    from .disconnects import adisconnect as adisconnect
+    from .disconnects import disconnect as disconnect
     from .middleware import RealtimeTicketMiddleware as RealtimeTicketMiddleware
     from .shortcuts import aget_user as aget_user
     from .shortcuts import aissue_ticket as aissue_ticket
@@ -36,8 +38,10 @@ _DJANGO_BOUND = {
     "AsyncRealtimeTicketView": "views",
     "RealtimeTicketMiddleware": "middleware",
     "RealtimeTicketView": "views",
+    "adisconnect": "disconnects",
     "aget_user": "shortcuts",
     "aissue_ticket": "shortcuts",
+    "disconnect": "disconnects",
     "get_service": "conf",
     "get_user": "shortcuts",
     "issue_ticket": "shortcuts",
@@ -57,8 +61,10 @@ __all__ = [
     "Ticket",
     "TicketService",
     "UnsupportedBackend",
+    "adisconnect",
     "aget_user",
     "aissue_ticket",
+    "disconnect",
     "get_service",
     "get_user",
     "issue_ticket",

@@ -8,6 +8,7 @@ class RealtimeTicketConfig(AppConfig):
     verbose_name = "Realtime tickets"
 
     def ready(self) -> None:
-        from . import checks  # registers them
+        from . import checks, receivers
 
-        del checks
+        del checks  # its import registers them
+        receivers.connect()

@@ -23,6 +23,8 @@ _SETTINGS: tuple[Callable[[], object], ...] = (
     conf.audiences,
     conf.claims,
     conf.service_keys,
+    conf.disconnects_by_itself,
+    conf.journal_expire,
     conf.backend,
 )
 
@@ -130,12 +132,22 @@ def _unknown_settings() -> Iterator[checks.CheckMessage]:
 
 
 def _long_expire() -> Iterator[checks.CheckMessage]:
-    expire = conf.DEFAULTS["EXPIRE"]
+    expire, journal_expire = conf.DEFAULTS["EXPIRE"], conf.DEFAULTS["JOURNAL_EXPIRE"]
     with suppress(conf.WrongSetting):
         expire = conf.expire()
+    with suppress(conf.WrongSetting):
+        journal_expire = conf.journal_expire()
     if expire > _LONG_EXPIRE:
         yield checks.Warning(
             f"REALTIME_TICKET_EXPIRE lets tickets live for {expire} seconds.",
             hint="A page should ask for a ticket when it connects: 10 seconds will do.",
             id="realtime_ticket.W002",
+        )
+    if expire > journal_expire:
+        yield checks.Warning(
+            f"REALTIME_TICKET_EXPIRE lets tickets live for {expire} seconds, but "
+            f"disconnects are forgotten after {journal_expire}. Live connections "
+            "refuse an older ticket: nobody knows whether its user has logged out.",
+            hint="Set REALTIME_TICKET_JOURNAL_EXPIRE to at least as much.",
+            id="realtime_ticket.W023",
         )

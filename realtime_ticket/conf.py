@@ -15,6 +15,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.utils.module_loading import import_string
 from django.views.decorators.debug import sensitive_variables
 
+from . import journal as journals
 from . import service as services
 from . import signals, tickets
 from .backends.base import BaseBackend
@@ -34,6 +35,8 @@ DEFAULTS: dict[str, Any] = {
     "DATABASE": DEFAULT_DB_ALIAS,
     "OPTIONS": {},
     "SERVICE_KEYS": (),
+    "DISCONNECT": True,
+    "JOURNAL_EXPIRE": journals.EXPIRE,
 }
 """Every setting, without its ``REALTIME_TICKET_``, and its default."""
 
@@ -149,6 +152,31 @@ def service_keys(keys: object = None) -> tuple[str, ...]:
     return tuple(value)
 
 
+def disconnects_by_itself() -> bool:
+    """Return whether Django disconnects users by itself, as at a logout."""
+    value = _read("DISCONNECT")
+    if not isinstance(value, bool):
+        raise WrongSetting(
+            f"REALTIME_TICKET_DISCONNECT is {value!r}.",
+            hint="Set it to True or False.",
+            id="E017",
+        )
+    return value
+
+
+def journal_expire() -> int:
+    """Return how long a disconnect can be heard, in seconds."""
+    try:
+        return services.check_journal_expire(_read("JOURNAL_EXPIRE"))
+    except ValueError as exc:
+        raise WrongSetting(
+            f"REALTIME_TICKET_JOURNAL_EXPIRE: {exc}",
+            hint="Set it to a whole number of seconds, such as 120, and to the same "
+            "in every process.",
+            id="E018",
+        ) from exc
+
+
 def backend_class() -> type[BaseBackend]:
     """Return the class of the storage backend."""
     path = _read("BACKEND")
@@ -214,7 +242,13 @@ def get_service() -> TicketService:
 
 def new_service(cls: type[TicketService] = TicketService) -> TicketService:
     """Return a new service as the settings describe it. See get_service()."""
-    return cls(backend(), expire=expire(), prefix=prefix(), hash_keys=hash_keys())
+    return cls(
+        backend(),
+        expire=expire(),
+        prefix=prefix(),
+        hash_keys=hash_keys(),
+        journal_expire=journal_expire(),
+    )
 
 
 class SignallingService(TicketService):
@@ -253,6 +287,7 @@ _SIGNALS = {
     "issued": signals.ticket_issued,
     "consumed": signals.ticket_consumed,
     "rejected": signals.ticket_rejected,
+    "disconnected": signals.user_disconnected,
 }
 # What fits a Bearer credential (RFC 6750, section 2.1), long enough not to be guessed.
 _SERVICE_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{32,}")

@@ -6,12 +6,13 @@ of them lets anyone in anywhere.
 
 from __future__ import annotations
 
+import secrets
 import statistics
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Barrier, BrokenBarrierError
 from typing import Any
 
@@ -20,7 +21,8 @@ from django.db import connections
 from django.utils.crypto import salted_hmac
 
 from .backends.base import BaseBackend
-from .exceptions import InvalidTicket, OpenTransaction, StorageError
+from .exceptions import InvalidTicket, OpenTransaction, Revoked, StorageError
+from .live import LiveTickets
 from .service import MAX_EXPIRE, TicketService
 from .tickets import Ticket, new_value, storage_key
 
@@ -30,6 +32,8 @@ EXPIRE = 60
 RACERS = 16
 RACES = 25
 PAIRS = 200
+PATIENCE = 1.0
+"""Seconds within which a disconnect must be heard."""
 GRACE = 1.5
 """Seconds that a ticket may outlive its one: some stores look at whole seconds."""
 
@@ -92,6 +96,8 @@ def examine(service: TicketService) -> Iterator[Finding]:
         yield from of_checks(check_reading(service.backend))
         for examination in (_round_trip, _race, _expiry, _latency, _project):
             yield examination(patient)
+        if service.backend.supports_read_many():
+            yield _disconnect(patient)
     except failures as exc:
         yield _outage(service, exc)
     finally:
@@ -233,6 +239,36 @@ def _latency(patient: _Patient) -> Finding:
         f"Issuing and consuming took {median:.2f} ms together (99th percentile "
         f"{p99:.2f} ms).",
         figures={"median": round(median, 3), "p99": round(p99, 3)},
+    )
+
+
+def _disconnect(patient: _Patient) -> Finding:
+    """Let the connection of a user who cannot exist hear that it must end.
+
+    The entry stays in the journal until it expires: readers that have seen it would
+    take its absence for a loss.
+    """
+    service, heard = patient.service, list[Revoked]()
+    live = LiveTickets(service, thread=False)
+    nobody = f"{AUDIENCE}:{secrets.token_hex(8)}"
+    ticket = replace(patient.issue(), claims=CLAIMS | {"id": nobody})
+    live.poll()
+    with live.watch(ticket, heard.append):
+        start = time.perf_counter()
+        service.disconnect(nobody)
+        written = time.perf_counter()
+        while not heard and time.perf_counter() < written + PATIENCE:
+            live.poll()
+        read = time.perf_counter()
+    if not heard:
+        message = "A connection did not hear that its user was disconnected."
+        return Finding("disconnect", message, checks.ERROR, _LOST)
+    figures = {"written": (written - start) * 1000, "read": (read - written) * 1000}
+    return Finding(
+        "disconnect",
+        f"A connection heard that its user was disconnected: written in "
+        f"{figures['written']:.2f} ms, read in {figures['read']:.2f} ms.",
+        figures={name: round(figure, 3) for name, figure in figures.items()},
     )
 
 

@@ -162,6 +162,58 @@ class Journal:
         """Return what stands in these slots, at most 500. See read_many()."""
         return self.backend.read_many([self.key(slot) for slot in slots])
 
+    def look(
+        self, ranges: dict[int, range], slots: Sequence[Slot] = ()
+    ) -> tuple[dict[Slot, str], set[Slot]]:
+        """Return the texts that are there, and the slots that could not be read.
+
+        ``ranges`` are slots of seconds. Where one of them is taken, more are read.
+        Raise one of the storage's errors when nothing could be read.
+        """
+        texts: dict[Slot, str | Exception | None] = {}
+        slots = list(slots)
+        while ranges:
+            slots += [Slot(second, n) for second, span in ranges.items() for n in span]
+            for start in range(0, len(slots), _READ_KEYS):
+                self._read(slots[start : start + _READ_KEYS], texts)
+            # Not only up to the first empty slot: its writer may have failed.
+            ranges = {
+                second: range(span.stop, span.stop + 2 * len(span))
+                for second, span in ranges.items()
+                if _goes_on([texts[Slot(second, n)] for n in span])
+            }
+            slots = []
+        found = {slot: text for slot, text in texts.items() if isinstance(text, str)}
+        unread = {slot for slot, text in texts.items() if isinstance(text, Exception)}
+        return found, unread
+
+    def since(self, second: int) -> tuple[list[Disconnect], bool]:
+        """Return the disconnects of that second and later, each once.
+
+        Also return whether every server could be read. Raise one of the storage's
+        errors when nothing could be.
+        """
+        now = int(time.time())
+        first = max(second, now - self.expire - OVERLAP)
+        seconds = range(first, now + OVERLAP + 1)
+        found, unread = self.look({each: range(_FIRST_SLOTS) for each in seconds})
+        entries = (revocations.decode(found[slot]) for slot in sorted(found))
+        by_id = {entry.id: entry for entry in entries if entry}
+        return list(by_id.values()), not unread
+
+    def _read(
+        self, slots: list[Slot], texts: dict[Slot, str | Exception | None]
+    ) -> None:
+        """Add the texts of some slots. Raise only when nothing was read before."""
+        try:
+            found = self.read(slots)
+        except self.backend.storage_errors as exc:
+            # All of these may be on a server that is down, while others are not.
+            if all(isinstance(text, Exception) for text in texts.values()):
+                raise
+            found = [exc] * len(slots)
+        texts |= zip(slots, found, strict=True)
+
 
 class JournalReader:
     """Reads a journal again and again, in one thread at a time."""
@@ -225,40 +277,13 @@ class JournalReader:
 
     def _look(self, wall: float) -> tuple[dict[Slot, str], set[Slot]]:
         """Return the texts that are there, and the slots that could not be read."""
-        texts: dict[Slot, str | Exception | None] = {}
         slots = [*self._holes, *(slot for slot, *_ in self._witnesses)]
         ranges = {
             second: range(count, count + _FIRST_SLOTS)
             for second in self._seconds(wall)
             for count in [self._counts.get(second, 0)]
         }
-        while ranges:
-            slots += [Slot(second, n) for second, span in ranges.items() for n in span]
-            for start in range(0, len(slots), _READ_KEYS):
-                self._read(slots[start : start + _READ_KEYS], texts)
-            # Not only up to the first empty slot: its writer may have failed.
-            ranges = {
-                second: range(span.stop, span.stop + 2 * len(span))
-                for second, span in ranges.items()
-                if _goes_on([texts[Slot(second, n)] for n in span])
-            }
-            slots = []
-        found = {slot: text for slot, text in texts.items() if isinstance(text, str)}
-        unread = {slot for slot, text in texts.items() if isinstance(text, Exception)}
-        return found, unread
-
-    def _read(
-        self, slots: list[Slot], texts: dict[Slot, str | Exception | None]
-    ) -> None:
-        """Add the texts of some slots. Raise only when nothing was read before."""
-        try:
-            found = self._journal.read(slots)
-        except self._journal.backend.storage_errors as exc:
-            # All of these may be on a server that is down, while others are not.
-            if all(isinstance(text, Exception) for text in texts.values()):
-                raise
-            found = [exc] * len(slots)
-        texts |= zip(slots, found, strict=True)
+        return self._journal.look(ranges, slots)
 
     def _seconds(self, wall: float) -> range:
         """Return the seconds to read: the last ones, and all that were missed."""

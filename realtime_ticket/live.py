@@ -16,6 +16,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, get_args
 
+from .backends.base import require_read_many
 from .exceptions import Revoked
 from .listener import MAX_SILENCE
 from .tickets import Ticket
@@ -64,8 +65,7 @@ class LiveTickets:
         thread: bool = True,
     ) -> None:
         check_options(max_age, in_doubt)
-        if not service.backend.supports_read_many():
-            service.backend.read_many([])  # raises, and says why
+        require_read_many(service.backend)
         self.service = service
         self.max_age = max_age
         self.in_doubt: InDoubt = in_doubt

@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 
 from . import journal as journals
 from . import revocations, tickets
-from .backends.base import BaseBackend, Item
+from .backends.base import BaseBackend, Item, require_read_many
 from .batching import GroupCommit
 from .exceptions import InvalidTicket, RealtimeTicketError, StorageError
 from .journal import Journal
@@ -208,6 +208,7 @@ class TicketService:
                 slot = self._call(self.journal.write, text)
             except StorageError:
                 self.outbox.put(texts[number:])
+                self.notify("disconnected", user_ids=user_ids, session=session)
                 raise
             self.outbox.confirm(slot, text)
         self.notify("disconnected", user_ids=user_ids, session=session)
@@ -312,8 +313,7 @@ class TicketService:
         self, user_ids: Sequence[UserId], session: str | None
     ) -> list[str]:
         """Return the entries of the journal that say so."""
-        if not self.backend.supports_read_many():
-            self.backend.read_many([])  # raises, and says why
+        require_read_many(self.backend)
         users = [revocations.user_key(user_id) for user_id in user_ids]
         tickets.check_session("" if session is None else session, None)
         kind: revocations.Kind = "session" if session else "sessionless"

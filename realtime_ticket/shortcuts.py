@@ -12,6 +12,7 @@ from django.db import InterfaceError, OperationalError, connections
 
 from . import conf
 from .exceptions import InvalidClaims, InvalidTicket, NotAuthenticated
+from .sessions import Login, login_of, ticket_id
 from .tickets import Ticket
 
 if TYPE_CHECKING:
@@ -29,15 +30,17 @@ def issue_ticket(request: HttpRequest, *, audience: str = "") -> Ticket:
     failed, InvalidAudience for a malformed ``audience``, and InvalidClaims when
     ``REALTIME_TICKET_CLAIMS`` returned something that a ticket cannot hold.
     """
-    return conf.get_service().issue(_claims(request), audience=audience)
+    claims, login = _told_by(request)
+    return conf.get_service().issue(claims, audience=audience, **login._asdict())
 
 
 async def aissue_ticket(request: HttpRequest, *, audience: str = "") -> Ticket:
     """See issue_ticket()."""
     # Not request.auser(): it is the session's user, even where an API token or a
     # middleware has set request.user to another, or to nobody.
-    claims = await sync_to_async(_claims)(request)
-    return await conf.get_service().aissue(claims, audience=audience)
+    claims, login = await sync_to_async(_told_by)(request)
+    service = conf.get_service()
+    return await service.aissue(claims, audience=audience, **login._asdict())
 
 
 def get_user(ticket: Ticket) -> AbstractBaseUser:
@@ -85,17 +88,17 @@ def _get_user_anew(ticket: Ticket) -> AbstractBaseUser:
         return get_user(ticket)
 
 
-def _claims(request: HttpRequest) -> dict[str, Any]:
+def _told_by(request: HttpRequest) -> tuple[dict[str, Any], Login]:
     """Return what a ticket says of this request. It may ask the database."""
-    return _user_claims(request.user) | _extra_claims(request)
+    claims = _user_claims(request.user) | _extra_claims(request)
+    return claims, login_of(request, request.user)
 
 
 def _user_claims(user: Any) -> dict[str, Any]:
     # Django REST framework says None where UNAUTHENTICATED_USER is None.
     if user is None or not user.is_authenticated:
         raise NotAuthenticated("A ticket is for a logged-in user.")
-    pk = user.pk
-    return {"id": pk if isinstance(pk, int) else str(pk), "username": _username(user)}
+    return {"id": ticket_id(user.pk), "username": _username(user)}
 
 
 def _username(user: Any) -> str:

@@ -17,3 +17,9 @@ ticket_consumed = Signal()
 
 ticket_rejected = Signal()
 """Sent with ``reason`` (of InvalidTicket), ``fingerprint`` and ``audience``."""
+
+user_disconnected = Signal()
+"""Sent with ``user_ids``, a tuple of what tickets have as ``id``, and ``session``: None
+when all connections of these users end, and otherwise the session whose connections
+end, which is empty for those without one. At a logout it is sent before the session is
+gone, and in a transaction once more after its commit."""

@@ -8,8 +8,12 @@ https://centrifugal.dev/docs/server/proxy#connect-proxy and its ``proxy.proto``.
 from __future__ import annotations
 
 import base64
+import http.server
 import json
+import re
 import runpy
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,13 +27,14 @@ from django.urls import path
 
 from realtime_ticket import TicketService, get_service, get_user
 from realtime_ticket.integrations.centrifugo import CentrifugoConnectView
+from realtime_ticket.signals import user_disconnected
 from realtime_ticket.tickets import Ticket
 from tests.helpers import CLAIMS, GOOD, FailingBackend, hostile_values
 
-CONFIG = json.loads(
-    Path(__file__).parents[1].joinpath("examples/centrifugo/config.json").read_text()
-)
+ROOT = Path(__file__).parents[1]
+CONFIG = json.loads(ROOT.joinpath("examples/centrifugo/config.json").read_text())
 PROXY = CONFIG["client"]["proxy"]["connect"]
+REFRESH = CONFIG["client"]["proxy"]["refresh"]
 ENDPOINT = urlsplit(PROXY["endpoint"]).path
 HEADERS: dict[str, str] = PROXY["http"]["static_headers"]
 KEY = HEADERS["Authorization"].removeprefix("Bearer ")
@@ -60,6 +65,7 @@ broken = TicketService(FailingBackend())
 urlpatterns = [
     path("users/", OnlyUsersWhoExist.as_view()),
     path("audience/", CentrifugoConnectView.as_view(audience="chat")),
+    path("an-hour/", CentrifugoConnectView.as_view(max_age=3600)),
     path("broken/", CentrifugoConnectView.as_view(service=broken)),
 ]
 
@@ -87,7 +93,14 @@ def result(response: HttpResponse) -> Any:
     assert response.status_code == 200
     answer = json.loads(response.content)
     assert answer.keys() == {"result"}
-    fields = {"user": str, "info": dict, "data": dict, "channels": list, "meta": dict}
+    fields = {
+        "user": str,
+        "expire_at": int,
+        "info": dict,
+        "data": dict,
+        "channels": list,
+        "meta": dict,
+    }
     assert answer["result"].keys() <= fields.keys()
     for name, value in answer["result"].items():
         assert type(value) is fields[name], name
@@ -109,8 +122,10 @@ def disconnect(response: HttpResponse) -> int:
 
 def test_the_configuration_is_complete() -> None:
     """Without a proxy that is enabled, or without origins, nobody could connect."""
-    assert PROXY.keys() == {"enabled", "endpoint", "timeout", "http"}
-    assert PROXY["enabled"] is True
+    for proxy in (PROXY, REFRESH):
+        assert proxy.keys() == {"enabled", "endpoint", "timeout", "http"}
+        assert proxy["enabled"] is True
+    assert {**PROXY, "endpoint": REFRESH["endpoint"]} == REFRESH
     assert CONFIG["client"].keys() == {"allowed_origins", "proxy"}
     assert CONFIG["client"]["allowed_origins"] == ["http://127.0.0.1:8000"]
 
@@ -223,3 +238,114 @@ def test_an_id_is_a_string_for_centrifugo(service: TicketService) -> None:
     for user_id in (7, "7", 2**63, "5c0f3c1e-8a35-4a9e-a6c3-0d4e6f7a8b9c"):
         data = {"ticket": service.issue(CLAIMS | {"id": user_id}).value}
         assert result(connect(data=data))["user"] == str(user_id)
+
+
+@pytest.mark.urls(__name__)
+@pytest.mark.parametrize(
+    ("view", "session", "seconds"),
+    [
+        (ENDPOINT, None, None),
+        (ENDPOINT, 300, 300),
+        (ENDPOINT, 0, 1),
+        ("/an-hour/", None, 3600),
+        ("/an-hour/", 300, 300),
+        ("/an-hour/", 7200, 3600),
+    ],
+)
+def test_a_connection_expires_with_its_session(
+    service: TicketService,
+    settings: Any,
+    view: str,
+    session: int | None,
+    seconds: int | None,
+) -> None:
+    """Or with the age that the view allows. Centrifugo takes 0 for never.
+
+    Mutants: centrifugo-s-connections-live-for-ever, centrifugo-s-zero-is-never.
+    """
+    if view == ENDPOINT:
+        settings.ROOT_URLCONF = "examples.demo.urls"
+    ticket = service.issue(CLAIMS, max_age=session)
+    answer = result(connect(view, data={"ticket": ticket.value}))
+    if seconds is None:
+        assert "expire_at" not in answer
+    else:
+        assert abs(answer["expire_at"] - time.time() - seconds) <= 2
+
+
+@pytest.mark.urls(__name__)
+@pytest.mark.django_db
+def test_a_result_of_ones_own_expires_too(service: TicketService) -> None:
+    user = User.objects.create_user("ada")
+    ticket = service.issue({"id": user.pk, "username": "ada"}, max_age=300)
+    assert "expire_at" in result(connect("/users/", data={"ticket": ticket.value}))
+
+
+def test_the_client_of_an_expired_connection_comes_back() -> None:
+    """Centrifugo disconnects it with 3005, which is not final."""
+    path = urlsplit(REFRESH["endpoint"]).path
+    client = Client(enforce_csrf_checks=True, headers=HEADERS)
+    response = client.post(
+        path, REQUEST | {"user": "7"}, content_type="application/json"
+    )
+    assert response.status_code == 200
+    assert json.loads(response.content) == {"result": {"expired": True}}
+    assert client.get(path).status_code == 405
+    assert Client().post(path).status_code == 401
+
+
+@pytest.fixture
+def centrifugo(tmp_path: Path) -> Iterator[tuple[str, list[Any]]]:
+    """A server that takes the commands of Centrifugo's API, and its URL."""
+    taken: list[Any] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            taken.append((self.path, self.headers["X-API-Key"], json.loads(body)))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"result": {}}')
+
+        def log_message(self, *args: object) -> None: ...
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.02])
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/api/disconnect", taken
+        server.shutdown()
+        thread.join()
+
+
+def test_the_recipe_disconnects_users(
+    service: TicketService,
+    centrifugo: tuple[str, list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """All their connections, by Centrifugo's API. Their clients come back.
+
+    An outage of Centrifugo disturbs nobody.
+    """
+    url, taken = centrifugo
+    page = (ROOT / "docs" / "servers" / "centrifugo.md").read_text()
+    (recipe,) = re.findall(r"```python\n# internal/receivers.py\n(.*?)```", page, re.S)
+    monkeypatch.setenv("CENTRIFUGO_API_KEY", "secret")
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    namespace: dict[str, Any] = {}
+    exec(recipe, namespace)
+    try:
+        namespace["URL"] = url
+        service.disconnect(7, "ada", session="s1")
+        namespace["URL"] = "http://127.0.0.1:1/"
+        service.disconnect(8)
+    finally:
+        user_disconnected.disconnect(namespace["disconnect"])
+    command = {"code": 4401, "reason": "disconnected"}
+    assert taken == [
+        ("/api/disconnect", "secret", {"user": user, "disconnect": command})
+        for user in ("7", "ada")
+    ]
+    assert command["code"] in COMES_BACK
+    assert "Centrifugo: " in caplog.text

@@ -137,7 +137,8 @@ class TestACleanProject:
         configure(EXPIRE=120, PREFIX="x", HASH_KEYS=True, AUDIENCES=["a"], REDIS={},
                   MEMCACHED={}, CACHE="default", DATABASE="default", OPTIONS={},
                   CLAIMS="tests.test_conf.add_claims",
-                  SERVICE_KEYS=["a" * 32])  # fmt: skip
+                  SERVICE_KEYS=["a" * 32], DISCONNECT=False,
+                  JOURNAL_EXPIRE=3600)  # fmt: skip
         assert check_ids() == []
 
     def test_is_part_of_check_deploy_and_of_tags(self) -> None:
@@ -163,8 +164,17 @@ class TestSettings:
             ({"BACKEND": DATABASE, "DATABASE": "nothing"}, ["E010"]),
             ({"SERVICE_KEYS": "a" * 32}, ["E013"]),
             ({"SERVICE_KEYS": ["too-short"]}, ["E013"]),
+            ({"DISCONNECT": 1}, ["E017"]),
+            ({"DISCONNECT": "False"}, ["E017"]),
+            ({"JOURNAL_EXPIRE": 59}, ["E018"]),
+            ({"JOURNAL_EXPIRE": 3601}, ["E018"]),
+            ({"JOURNAL_EXPIRE": "120"}, ["E018"]),
+            ({"JOURNAL_EXPIRE": True}, ["E018"]),
             ({"BACKEND": LOCMEM}, ["W001"]),
-            ({"EXPIRE": 121}, ["W002"]),
+            ({"EXPIRE": 121, "JOURNAL_EXPIRE": 121}, ["W002"]),
+            ({"EXPIRE": 121}, ["W002", "W023"]),
+            ({"EXPIRE": 120, "JOURNAL_EXPIRE": 119}, ["W023"]),
+            ({"EXPIRE": 121, "JOURNAL_EXPIRE": 0}, ["E018", "W002", "W023"]),
             ({"EXPIRY": 10}, ["W011"]),
             ({"REDIS_URL": "redis://x", "TTL": 1}, ["W011", "W011"]),
             ({"EXPIRE": 0, "PREFIX": "", "CLAIMS": 7}, ["E003", "E006", "E008"]),
@@ -363,7 +373,7 @@ class TestCache:
             (f"{__name__}.OwnDjangoRedis", {"IGNORE_EXCEPTIONS": True}, ["E011"]),
             ("django_bmemcached.memcached.BMemcached", {}, ["E016"]),
             (f"{__name__}.OwnBMemcached", {}, ["E016"]),
-            (f"{__name__}.OwnDelete", {"MAX_ENTRIES": 1000}, ["W021"]),
+            (f"{__name__}.OwnDelete", {"MAX_ENTRIES": 1000}, ["W021", "W025"]),
             (f"{__name__}.OwnClient", {}, ["W004", "W021"]),
             (f"{__name__}.OwnPyMemcache", {}, ["W004", "W012"]),
             (f"{__name__}.OwnRedis", {}, ["W004"]),

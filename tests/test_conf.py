@@ -24,6 +24,7 @@ from realtime_ticket.backends.database import DatabaseBackend
 from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.backends.memcached import MemcachedBackend
 from realtime_ticket.backends.redis import RedisBackend
+from realtime_ticket.live import LiveTickets
 from tests.helpers import CLAIMS, WAIT, RecordingBackend, hide_package, in_child, shown
 
 BACKENDS = "realtime_ticket.backends."
@@ -616,6 +617,25 @@ class TestGetService:
         finally:
             signals.ticket_issued.disconnect(receiver)
         assert heard == [conf.SignallingService]
+
+
+def test_overriding_ends_the_thread_that_hears_of_disconnects(settings: Any) -> None:
+    """It reads the storage of before, and the next service has the new settings.
+
+    Mutants: outdated-listener-goes-on.
+    """
+    settings.REALTIME_TICKET_BACKEND = f"{LocMemBackend.__module__}.LocMemBackend"
+    service = get_service()
+
+    def reading() -> set[threading.Thread]:
+        return {t for t in threading.enumerate() if "listener" in t.name}
+
+    before = reading()
+    LiveTickets(service).watch(service.issue(CLAIMS), print)
+    assert len(reading()) == len(before) + 1
+    settings.REALTIME_TICKET_JOURNAL_EXPIRE = 300
+    assert reading() == before
+    assert get_service().journal.expire == conf.new_service().journal.expire == 300
 
 
 @override_settings(REALTIME_TICKET_BACKEND=DATABASE)

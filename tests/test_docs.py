@@ -277,6 +277,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         signals.ticket_issued,
         signals.ticket_consumed,
         signals.ticket_rejected,
+        signals.user_disconnected,
     ]
     receivers = [list(signal.receivers) for signal in all_signals]
     yield tmp_path
@@ -699,6 +700,8 @@ TRIGGERS: dict[str, dict[str, Any]] = {
     ),
     "E016": _cache("django_bmemcached.memcached.BMemcached"),
     "E013": {"REALTIME_TICKET_SERVICE_KEYS": "a-single-key-that-is-long-enough"},
+    "E017": {"REALTIME_TICKET_DISCONNECT": "no"},
+    "E018": {"REALTIME_TICKET_JOURNAL_EXPIRE": 10},
     "I007": {
         "DEBUG": True,
         "REALTIME_TICKET_BACKEND": "realtime_ticket.backends.locmem.LocMemBackend",
@@ -733,6 +736,7 @@ TRIGGERS: dict[str, dict[str, Any]] = {
         }
     },
     "W022": {"REALTIME_TICKET_BACKEND": f"{__name__}.MyBackend"},
+    "W023": {"REALTIME_TICKET_EXPIRE": 3600},
 }
 
 
@@ -941,7 +945,9 @@ def test_the_page_of_centrifugo_has_the_codes_of_the_view() -> None:
         _section("servers/centrifugo.md", "What a client sees"),
         re.M,
     )
-    assert {code for code, _ in table} == set(re.findall(r"\b4\d{3}\b", source))
+    expired = {"3005"}  # Centrifugo's own
+    ours = set(re.findall(r"\b4\d{3}\b", source))
+    assert {code for code, _ in table} == ours | expired
     for code, effect in table:
         assert effect.startswith("comes back") is (int(code) < 4500)
 
@@ -1440,10 +1446,105 @@ def test_the_consumer_in_node_works(internal: str, tmp_path: Path) -> None:
     assert printed == ["null", "ana", "null", "Django answers 401"]
 
 
+def test_the_listener_in_node_works(internal: str, tmp_path: Path) -> None:
+    """It tells each disconnect once, of which connections, and what came before."""
+    (fence,) = [
+        f for f in FENCES["consume-over-http.md"] if f.file == "disconnects.mjs"
+    ]
+    path = fence.write(tmp_path)
+    url = internal.replace("consume", "disconnects")
+    text = path.read_text().replace("http://localhost:8000/internal/disconnects/", url)
+    path.write_text(text.replace("setTimeout(resolve, 500)", "setTimeout(resolve, 50)"))
+    service = get_service()
+    service.disconnect(7, session="s1")
+    script = tmp_path / "script.mjs"
+    script.write_text(
+        f"""
+        import {{ concerns, hasEnded, listen }} from "{path}";
+        const of = (id, session, issued_at) =>
+          ({{ claims: {{ id }}, session, issued_at }});
+        const now = Date.now() / 1000;
+        listen((each) => {{
+          const those = [of(7, "s1"), of("7", ""), of(7, "s2"), of(8, "s1")];
+          console.log(each.kind, ...those.map((answer) => concerns(each, answer)));
+          if (each.kind === "user") {{
+            console.log(hasEnded(of(7, "s1", now + 60)), hasEnded(of(7, "s2", now - 1)),
+                        hasEnded(of(7, "s2", now + 60)), hasEnded(of(8, "s1", now)));
+            setTimeout(process.exit, 200);
+          }}
+        }}, () => console.log("in doubt"));
+        """
+    )
+    timer = threading.Timer(0.5, lambda: service.disconnect(7))
+    timer.start()
+    printed = _node(script).splitlines()
+    timer.join()
+    assert printed == [
+        "session true false false false",
+        "user true true true false",
+        "true true false false",
+    ]
+
+
+def test_the_listener_in_node_asks_again_after_an_error(
+    internal: str, settings: Any, tmp_path: Path
+) -> None:
+    """And is in doubt when it was away for as long as disconnects are kept."""
+    (fence,) = [
+        f for f in FENCES["consume-over-http.md"] if f.file == "disconnects.mjs"
+    ]
+    path = fence.write(tmp_path)
+    text = path.read_text().replace(
+        "http://localhost:8000/internal/disconnects/",
+        internal.replace("consume", "disconnects"),
+    )
+    path.write_text(text.replace("setTimeout(resolve, 500)", "setTimeout(resolve, 20)"))
+    script = tmp_path / "script.mjs"
+    script.write_text(
+        f"""
+        import {{ listen }} from "{path}";
+        const now = performance.now.bind(performance);
+        let away = 0;
+        performance.now = () => now() + away;
+        const key = process.env.TICKET_KEY;
+        process.env.TICKET_KEY = "wrong";
+        setTimeout(() => {{ process.env.TICKET_KEY = key; away = 111_000; }}, 300);
+        console.error = (text) => console.log(text);
+        listen(() => console.log("heard"), () => {{ console.log("in doubt"); }});
+        setTimeout(process.exit, 900);
+        """
+    )
+    printed = _node(script).splitlines()
+    assert printed[0] == "Django answers 401"
+    assert [line for line in printed if "401" not in line] == ["in doubt"]
+
+
+def test_curl_prints_what_the_page_says_of_disconnects(internal: str) -> None:
+    if servers.find("curl") is None:
+        pytest.skip("curl is not installed")
+    get_service().disconnect(7)
+    (block,) = [f for f in FENCES["consume-over-http.md"] if "since" in f.text[:200]
+                and f.language == "console"]  # fmt: skip
+    command, documented = block.text.removeprefix("$ ").splitlines()
+    command = command.replace(
+        "http://localhost:8000/internal/disconnects/",
+        internal.replace("consume", "disconnects"),
+    )
+    printed = subprocess.run(
+        ["sh", "-c", f"{command} --silent"], capture_output=True, timeout=60, check=True
+    )
+    answer, expected = json.loads(printed.stdout), json.loads(documented)
+    for each in (answer, expected):
+        (entry,) = each["disconnects"]
+        assert 0 <= each.pop("now") - entry.pop("at") <= 2
+        assert len(entry.pop("id")) == 16
+    assert answer == expected
+
+
 def test_curl_prints_what_the_page_says(internal: str) -> None:
     if servers.find("curl") is None:
         pytest.skip("curl is not installed")
-    (block,) = [f for f in FENCES["consume-over-http.md"] if "curl" in f.text]
+    (block,) = [f for f in FENCES["consume-over-http.md"] if "rt_…" in f.text]
     command, documented = block.text.removeprefix("$ ").splitlines()
     command = command.replace("http://localhost:8000/internal/consume/", internal)
     command = command.replace("rt_…", _issue(get_service()))

@@ -7,11 +7,14 @@ import logging
 import random
 import re
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 import pytest
 import redis
@@ -22,6 +25,7 @@ from django.db import connection, connections, transaction
 
 from realtime_ticket import InvalidTicket, TicketService, doctor, signals
 from realtime_ticket.backends import (
+    _clock,
     _database_diagnosis,
     _memcached_diagnosis,
     _redis_diagnosis,
@@ -44,7 +48,7 @@ DATABASE = f"{BACKENDS}database.DatabaseBackend"
 LOCMEM = f"{BACKENDS}locmem.LocMemBackend"
 MEMCACHED = f"{BACKENDS}memcached.MemcachedBackend"
 REDIS = f"{BACKENDS}redis.RedisBackend"
-EXAMINATIONS = ["round trip", "race", "expiry", "latency", "project"]
+EXAMINATIONS = ["round trip", "race", "expiry", "latency", "project", "disconnect"]
 DB = 7
 """Of the Redis of the tests, for these alone."""
 
@@ -196,6 +200,14 @@ def wrong(*arguments: str) -> list[str]:
     return [name for name, each in found.items() if each["level"] == "ERROR"]
 
 
+def tickets_left(alias: str = "default") -> bool:
+    """Tell whether the table holds more than a mark and an entry of the journal."""
+    rows = StoredTicket.objects.using(alias)
+    assert rows.filter(ticket_key__startswith="off:").count() == 1
+    (mark,) = rows.exclude(ticket_key__startswith="off:")
+    return not mark.data.startswith("project ")
+
+
 def diagnosis(backend: Any) -> list[str]:
     """Return the ids of what a storage says of itself, and close the backend."""
     with using(backend):
@@ -237,19 +249,19 @@ class TestHealthyStorages:
     def test_sqlite(self, configure: Any) -> None:
         configure(DATABASE)
         assert list(findings()) == [*EXAMINATIONS, "realtime_ticket.I005"]
-        assert StoredTicket.objects.count() == 1  # the mark of this project
+        assert not tickets_left()
 
     @pytest.mark.django_db(transaction=True, databases=["postgresql"])
     def test_postgresql(self, configure: Any) -> None:
         configure(DATABASE, DATABASE="postgresql")
         assert list(findings()) == [*EXAMINATIONS, "realtime_ticket.I004"]
-        assert StoredTicket.objects.using("postgresql").count() == 1
+        assert not tickets_left("postgresql")
 
     @pytest.mark.django_db(transaction=True, databases=["mariadb"])
     def test_mariadb(self, configure: Any) -> None:
         configure(DATABASE, DATABASE="mariadb")
         assert wrong() == []
-        assert StoredTicket.objects.using("mariadb").count() == 1
+        assert not tickets_left("mariadb")
 
     def test_a_cache(self, configure: Any, settings: Any) -> None:
         """A backend that has nothing to say of its storage says nothing."""
@@ -263,7 +275,7 @@ class TestHealthyStorages:
         configure(TicketsOnly)
         found = findings()
         assert list(found) == [
-            "realtime_ticket.W022", *EXAMINATIONS, "realtime_ticket.I002",
+            "realtime_ticket.W022", *EXAMINATIONS[:-1], "realtime_ticket.I002",
         ]  # fmt: skip
         assert found["realtime_ticket.W022"]["level"] == "WARNING"
 
@@ -302,7 +314,7 @@ class TestBrokenBackends:
             (GetsThenDeletes, ["race"]),
             (IgnoresExpiry, ["expiry"]),
             (Replays, ["round trip", "race"]),
-            (Forgets, ["round trip", "race"]),
+            (Forgets, ["round trip", "race", "disconnect"]),
             (LosesInRaces, ["race"]),
         ],
     )
@@ -412,7 +424,8 @@ class TestSettings:
         configure(LOCMEM, EXPIRE=3600)
         found = findings()
         assert list(found) == [
-            "realtime_ticket.W002", "realtime_ticket.W001", *EXAMINATIONS,
+            "realtime_ticket.W002", "realtime_ticket.W023", "realtime_ticket.W001",
+            *EXAMINATIONS,
         ]  # fmt: skip
         assert run()[0] == 0
 
@@ -421,7 +434,8 @@ class TestSettings:
         servers.require("memcached")
         settings.SILENCED_SYSTEM_CHECKS = ["realtime_ticket.W002",
                                            "realtime_ticket.W016"]  # fmt: skip
-        configure(MEMCACHED, MEMCACHED=str(servers.MEMCACHED[0]), EXPIRE=3600)
+        configure(MEMCACHED, MEMCACHED=str(servers.MEMCACHED[0]), EXPIRE=3600,
+                  JOURNAL_EXPIRE=3600)  # fmt: skip
         assert list(findings()) == [*EXAMINATIONS, "realtime_ticket.I003"]
 
     def test_that_are_wrong_and_silenced(self, configure: Any, settings: Any) -> None:
@@ -457,7 +471,7 @@ class TestCommand:
         assert lines[2] == (
             "OK      round trip: A ticket was accepted once, and then refused."
         )
-        assert len(lines) == 7
+        assert len(lines) == 8
 
     @pytest.mark.parametrize("options", [["--fail-level", "BAD"], ["--no-such"]])
     def test_refuses_other_options(self, options: list[str]) -> None:
@@ -504,14 +518,19 @@ class TestDiscretion:
     def test_nothing_is_left_behind_but_a_mark_of_the_project(
         self, configure: Any, backend: type[OnRedis], watcher: redis.Redis
     ) -> None:
-        """No ticket, and no connection. The mark is no ticket either."""
+        """No ticket, and no connection. The mark is no ticket either, and readers would
+        miss the entry of the journal, which expires.
+        """
         before = len(watcher.client_list())
         configure(backend)
         run()
-        (key,) = watcher.keys()
-        value = key.decode().partition(":")[0]
+        # An earlier doctor may still be confirming an entry of its own.
+        *entries, mark = sorted(watcher.keys())
+        value = mark.decode().partition(":")[0]
         with using(OnRedis()) as service, pytest.raises(InvalidTicket):
             service.consume(value, audience=doctor.AUDIENCE)
+        assert entries and all(entry.startswith(b"off:") for entry in entries)
+        assert all(0 < watcher.ttl(entry) <= 120 for entry in entries)
         assert eventually(lambda: len(watcher.client_list()) == before)
 
     @pytest.mark.django_db(transaction=True)
@@ -526,8 +545,7 @@ class TestDiscretion:
         monkeypatch.setattr(random, "random", lambda: 1.0)  # so no issue sweeps
         configure(DATABASE)
         run()
-        (mark,) = StoredTicket.objects.all()
-        assert mark.data.startswith("project ")
+        assert not tickets_left()
 
     @pytest.mark.django_db(transaction=True, databases=["postgresql"])
     @pytest.mark.parametrize("fails", [False, True])
@@ -621,8 +639,8 @@ class TestRedisServers:
     def test_a_user_who_may_not_ask(self, watcher: redis.Redis) -> None:
         """Is told what to look at. His tickets are examined all the same."""
         watcher.execute_command(
-            "ACL", "SETUSER", "doctor", "on", ">secret", "resetkeys", "~rt_*", "-@all",
-            "+set", "+getdel", "+select",
+            "ACL", "SETUSER", "doctor", "on", ">secret", "resetkeys", "~rt_*", "~off:*",
+            "-@all", "+set", "+getdel", "+mget", "+select",
         )  # fmt: skip
         backend = OnRedis(username="doctor", password="secret")
         with using(backend) as service:
@@ -686,8 +704,11 @@ class Server:
     def version(self) -> bytes:
         return b"1.6.18"
 
-    def stats(self, name: str) -> dict[bytes, bytes]:
-        return {b"evictions": b"on"}
+    def stats(self, *names: str) -> dict[bytes, bytes]:
+        return {b"evictions": b"on", b"time": b"%d" % time.time()}
+
+    def time(self) -> tuple[int, int]:
+        return int(time.time()), 0
 
 
 class TestOtherServers:
@@ -742,12 +763,66 @@ class TestOtherServers:
 
     def test_mysql(self) -> None:
         """It is told from MariaDB by its version."""
-        (message,) = _database_diagnosis._mysql(Rows(("8.4.0", 1)))
+        (message,) = _database_diagnosis._mysql(Rows(("8.4.0", 1), (time.time(),)))
         assert message.msg == "MySQL 8.4.0."
 
     def test_what_has_nothing_to_say(self) -> None:
         """By default a backend has no diagnosis."""
         assert LocMemBackend().diagnose() == CacheBackend(alias="file").diagnose() == []
+
+
+def _shifted(seconds: float) -> float:
+    return time.time() + seconds
+
+
+class TestClocks:
+    """This machine's is compared with the storage's, where it has one."""
+
+    STORAGES = {
+        "redis": lambda: OnRedis(),
+        "memcached": lambda: MemcachedBackend(servers=str(servers.MEMCACHED[0])),
+        "postgresql": lambda: DatabaseBackend(alias="postgresql"),
+        "mariadb": lambda: DatabaseBackend(alias="mariadb"),
+    }
+
+    @pytest.mark.django_db(transaction=True, databases=["postgresql", "mariadb"])
+    @pytest.mark.parametrize("name", STORAGES)
+    def test_that_differ(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        """Two seconds are fine, and beyond ten disconnects are not heard.
+
+        Mutants: clock-of-memcached-ignored, clock-of-postgresql-ignored,
+        clock-of-mariadb-ignored, clock-of-redis-ignored.
+        """
+        servers.require(name)
+        found = []
+        for ahead in (0.0, -1.4, 1.4, 4.0, -4.0, 15.0, -15.0):
+            monkeypatch.setattr(_clock, "now", partial(_shifted, ahead))
+            found += [
+                (ahead, id)
+                for id in diagnosis(self.STORAGES[name]())
+                if id in ("W024", "E019")
+            ]
+        assert found == [
+            (4.0, "W024"), (-4.0, "W024"), (15.0, "E019"), (-15.0, "E019"),
+        ]  # fmt: skip
+
+    def test_that_were_asked_slowly(self) -> None:
+        """What the answer took is not held against the clock.
+
+        Mutants: slow-answer-taken-for-a-clock.
+        """
+        times = iter([100.0, 106.0])
+        with mock.patch.object(_clock, "now", lambda: next(times)):
+            assert list(_clock.compare(lambda: 99.0)) == []
+
+    def test_that_this_user_may_not_ask_for(self, watcher: redis.Redis) -> None:
+        """Then nothing is said of it."""
+        watcher.execute_command(
+            "ACL", "SETUSER", "doctor", "on", ">secret", "resetkeys", "-@all",
+            "+info", "+config|get", "+select",
+        )  # fmt: skip
+        assert diagnosis(OnRedis(username="doctor", password="secret")) == ["I002"]
+        watcher.acl_deluser("doctor")
 
 
 def test_messages_are_as_documented() -> None:
@@ -760,6 +835,7 @@ def test_messages_are_as_documented() -> None:
     )
     replicas = {"connected_slaves": 1}
     full = {"maxmemory": 1, "maxmemory_policy": "allkeys-lru"}
+    now = (time.time(),)
     server: Any = Server(redis_version="7.0.15", role="master")
     found = [
         *_redis_diagnosis._replication(replicas, 2),
@@ -768,11 +844,15 @@ def test_messages_are_as_documented() -> None:
         *_redis_diagnosis._replication(replicas, 0),
         *_redis_diagnosis._server(server, 0),
         *_memcached_diagnosis.diagnose([server]),
-        *_database_diagnosis._postgresql(Rows(("15.18", "read committed"), ("p",))),
+        *_database_diagnosis._postgresql(
+            Rows(("15.18", "read committed"), ("p",), now)
+        ),
         *_database_diagnosis._sqlite(Rows(("3.40.1",), ("delete",))),
         *_database_diagnosis._sqlite(Rows(("3.40.1",), ("wal",))),
-        *_database_diagnosis._mysql(Rows(("10.11.19-MariaDB", 0))),
+        *_database_diagnosis._mysql(Rows(("10.11.19-MariaDB", 0), now)),
     ]
+    found += _clock.compare(lambda: time.time() - 3.4)
+    found += _clock.compare(lambda: time.time() + 12)
     said = {(message.id, message.msg) for message in found}
     assert said >= set(quoted)
     assert {id for id, _ in quoted} == {id for id, _ in said}

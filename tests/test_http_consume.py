@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -26,6 +27,7 @@ from realtime_ticket import (
     Ticket,
     TicketService,
     get_service,
+    revocations,
 )
 from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.handshake import PROTOCOL, AllowedOrigins
@@ -35,10 +37,18 @@ from realtime_ticket.integrations.http import (
     AuthorizeView,
     BadRequest,
     ConsumeView,
+    DisconnectsView,
     ServiceView,
 )
 from tests import servers
-from tests.helpers import CLAIMS, GOOD, FailingBackend, hostile_values, using
+from tests.helpers import (
+    CLAIMS,
+    GOOD,
+    FailingBackend,
+    RecordingBackend,
+    hostile_values,
+    using,
+)
 from tests.test_handshake import properties
 
 KEY = "1" * 32
@@ -48,6 +58,7 @@ DATABASE = "realtime_ticket.backends.database.DatabaseBackend"
 
 CONSUME = "/internal/consume/"
 AUTHORIZE = "/internal/authorize/"
+DISCONNECTS = "/internal/disconnects/"
 
 
 class Picky(ServiceView):
@@ -72,12 +83,51 @@ def down() -> TicketService:
     return TicketService(FailingBackend())
 
 
+class ThirdPartyBackend(RecordingBackend):
+    """A backend of somebody's own, without read_many()."""
+
+
+class UnreadableBackend(LocMemBackend):
+    def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
+        raise OSError("the storage is down")
+
+
+class HalfDeadBackend(LocMemBackend):
+    """Of two servers, the one with the even slots does not answer."""
+
+    def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
+        found = super().read_many(keys)
+        return [
+            text if int(key[-1]) % 2 else OSError()
+            for key, text in zip(keys, found, strict=True)
+        ]
+
+
 urlpatterns = [
     path("internal/", include("realtime_ticket.integrations.urls")),
     path("own-key/", ConsumeView.as_view(keys=[OWN_KEY])),
     path("closed/", ConsumeView.as_view(keys=())),
     path("own-service/", ConsumeView.as_view(service=TicketService(LocMemBackend()))),
     path("down/", ConsumeView.as_view(service=down())),
+    path(
+        "tickets-only/",
+        DisconnectsView.as_view(service=TicketService(ThirdPartyBackend())),
+    ),
+    path(
+        "tickets-only/consume/",
+        ConsumeView.as_view(
+            service=(tickets_only := TicketService(ThirdPartyBackend()))
+        ),
+    ),
+    path(
+        "unreadable/",
+        DisconnectsView.as_view(service=(blind := TicketService(UnreadableBackend()))),
+    ),
+    path("unreadable/consume/", ConsumeView.as_view(service=blind)),
+    path(
+        "half-dead/",
+        DisconnectsView.as_view(service=(half := TicketService(HalfDeadBackend()))),
+    ),
     path("picky/", Picky.as_view()),
     path("rooms/<int:room>/", ConsumeView.as_view()),
     path("rooms/<int:room>/authorize/", AuthorizeView.as_view()),
@@ -263,8 +313,16 @@ class TestConsume:
             "audience": "",
             "issued_at": ticket.issued_at,
             "expires_at": ticket.expires_at,
+            "session": "",
+            "max_age": None,
         }
         assert is_refused(post(), 403, "No valid ticket.")
+
+    def test_says_which_login_it_is(self) -> None:
+        """So that the connection can end with it."""
+        ticket = get_service().issue(CLAIMS, session="s1", max_age=300)
+        answer = consume({"ticket": ticket.value}).json()
+        assert (answer["session"], answer["max_age"]) == ("s1", 300)
 
     def test_is_for_an_audience(self) -> None:
         """The ticket of another one is unknown, and stays good."""
@@ -637,3 +695,153 @@ class TestAuthorize:
         assert "".join(shown).isprintable()
         with pytest.raises(InvalidTicket):
             service.consume(ticket.value)
+
+
+@pytest.fixture
+def service(settings: Any) -> TicketService:
+    """A service whose storage is empty."""
+    settings.REALTIME_TICKET_BACKEND = f"{LocMemBackend.__module__}.LocMemBackend"
+    return get_service()
+
+
+def disconnects(
+    place: str = DISCONNECTS, body: Any = "", key: str = KEY
+) -> dict[str, Any]:
+    """Ask whose connections must end."""
+    response = consume(body, place, key)
+    assert response.status_code == 200
+    assert "no-store" in response.headers["Cache-Control"]
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+class TestDisconnects:
+    @pytest.mark.parametrize("body", ["", {}, {"since": 0}, {"since": -1}])
+    def test_are_told_of_all_users(self, service: TicketService, body: Any) -> None:
+        """As they stand in the journal, each once."""
+        service.disconnect(7, "ada")
+        service.disconnect(8, session="s1")
+        service.disconnect(2**60, session="")
+        answer = disconnects(body=body)
+        entries = answer.pop("disconnects")
+        assert [(each["kind"], each["users"], each["session"]) for each in entries] == [
+            ("user", ["7", "ada"], ""),
+            ("session", ["8"], "s1"),
+            ("sessionless", [str(2**60)], ""),
+        ]
+        assert entries[0].keys() == {"id", "at", "expire", "kind", "users", "session"}
+        assert len({each["id"] for each in entries}) == 3
+        now = answer.pop("now")
+        assert all(0 <= now - each["at"] <= 2 for each in entries)
+        assert answer == {"status": "ok", "expire": 120, "complete": True}
+
+    def test_are_told_since_a_second(self, service: TicketService) -> None:
+        """Mutants: disconnects-since-ignored."""
+        now = int(time.time())
+        for second, user in (now - 60, 1), (now - 5, 2), (now, 3):
+            (text,) = revocations.encode("user", [str(user)], at=second, expire=120)
+            key = revocations.journal_key("rt_", second, 0)
+            service.backend.add(key, text, 120)
+
+        def users(since: int) -> list[str]:
+            entries = disconnects(body={"since": since})["disconnects"]
+            return [user for each in entries for user in each["users"]]
+
+        assert users(now - 10**6) == ["1", "2", "3"]
+        assert users(now - 59) == users(now - 5) == ["2", "3"]
+        assert users(now - 4) == ["3"]
+        assert users(now + 10**6) == []
+
+    def test_that_are_many_are_told(self, service: TicketService) -> None:
+        """Mutants: disconnects-beyond-the-first-slots."""
+        for user in range(100):
+            service.disconnect(user)
+        entries = disconnects()["disconnects"]
+        assert {user for each in entries for user in each["users"]} == {
+            str(user) for user in range(100)
+        }
+
+    def test_that_nobody_understands_are_left_out(self, service: TicketService) -> None:
+        """And one that stands under two keys is told once."""
+        (text,) = revocations.encode("user", ["7"], at=1, expire=120)
+        for slot, entry in enumerate(["nonsense", text, text]):
+            key = revocations.journal_key("rt_", int(time.time()), slot)
+            service.backend.add(key, entry, 120)
+        assert len(disconnects()["disconnects"]) == 1
+
+    @pytest.mark.parametrize("since", [None, "0", 1.5, True, [], {}])
+    def test_want_a_whole_second(self, since: object) -> None:
+        response = consume({"since": since}, DISCONNECTS)
+        assert is_refused(
+            response, 400, "Send 'since' as a whole number of Unix seconds."
+        )
+
+    def test_are_for_servers_of_ones_own(self) -> None:
+        assert consume({}, DISCONNECTS, key="wrong").status_code == 401
+
+    def test_say_that_the_storage_failed(self) -> None:
+        """Mutants: disconnects-of-a-blind-storage."""
+        response = consume({}, "/unreadable/")
+        assert is_refused(response, 503, "Try again.", Retry_After="1")
+
+    def test_say_that_a_part_of_it_failed(self) -> None:
+        """What the others hold is told. Mutants: disconnects-always-complete."""
+        half.disconnect(7)
+        half.disconnect(8)
+        answer = disconnects("/half-dead/")
+        assert answer["complete"] is False
+        assert [each["users"] for each in answer["disconnects"]] == [["8"]]
+
+    def test_need_a_backend_that_can(self) -> None:
+        response = consume({}, "/tickets-only/")
+        assert is_refused(
+            response, 501, "This storage backend does not tell of disconnects."
+        )
+
+
+class TestALoginThatHasEnded:
+    @pytest.mark.parametrize("before", [False, True])
+    def test_lets_nobody_in(self, service: TicketService, before: bool) -> None:
+        """Whether the ticket was issued before the logout, or while it was answered.
+
+        Mutants: consume-after-the-logout.
+        """
+        if before:
+            ticket = service.issue(CLAIMS, session="s1")
+        service.disconnect(CLAIMS["id"], session="s1")
+        if not before:
+            ticket = service.issue(CLAIMS, session="s1")
+        assert is_refused(consume({"ticket": ticket.value}), 403, "No valid ticket.")
+        assert is_spent(ticket)
+
+    def test_is_seen_by_every_view(self, service: TicketService) -> None:
+        tickets = [service.issue(CLAIMS, session="s1") for _ in range(2)]
+        service.disconnect(CLAIMS["id"])
+        uri = f"/?ticket={tickets[0].value}"
+        assert authorize(X_Original_URI=uri).status_code == 401
+        answer = consume(
+            {"data": {"ticket": tickets[1].value}}, "/internal/centrifugo/connect/"
+        ).json()
+        assert answer["disconnect"]["code"] == 4401
+
+    def test_concerns_no_other(self, service: TicketService) -> None:
+        """Another session, and another user."""
+        one = service.issue(CLAIMS, session="s2")
+        other = service.issue({"id": 8, "username": "bob"}, session="s1")
+        service.disconnect(CLAIMS["id"], session="s1")
+        service.disconnect(CLAIMS["id"], session="")
+        for ticket in (one, other):
+            assert consume({"ticket": ticket.value}).status_code == 200
+
+    def test_cannot_be_seen_by_a_backend_for_tickets_only(self) -> None:
+        ticket = tickets_only.issue(CLAIMS)
+        response = consume({"ticket": ticket.value}, "/tickets-only/consume/")
+        assert response.status_code == 200
+
+    def test_may_have_when_the_storage_failed(self) -> None:
+        """503: nobody knows. The ticket is spent."""
+        ticket = blind.issue(CLAIMS)
+        response = consume({"ticket": ticket.value}, "/unreadable/consume/")
+        assert is_refused(
+            response, 503, "Try again with a new ticket.", Retry_After="1"
+        )

@@ -28,13 +28,21 @@ LEVELS = {
     3: ["conf", "signals", "signal_queue"],
     4: ["shortcuts", "lazy", "views", "urls", "middleware", "context_processors",
         "checks", "reports", "doctor", "apps", "management", "management.*",
-        "templatetags", "templatetags.*"],
+        "templatetags", "templatetags.*", "admin", "disconnects", "receivers",
+        "sessions"],
     5: ["integrations", "integrations.*", ""],
 }  # fmt: skip
 """Each module by its layer. It imports from its own and those above it."""
 
 THIRD_PARTIES = {
-    "asgiref": {"batching", "service", "shortcuts", "testing", "integrations.*"},
+    "asgiref": {
+        "batching",
+        "disconnects",
+        "service",
+        "shortcuts",
+        "testing",
+        "integrations.*",
+    },
     "redis": {
         "backends.redis",
         "backends.redis_sentinel",
@@ -54,7 +62,7 @@ WITHOUT_DJANGO = ["", "exceptions", "tickets", "handshake", "outages", "revocati
                   "backends.redis_sentinel", "backends.redis_cluster",
                   "backends.memcached", "backends.locmem", "integrations",
                   "integrations.asgi"]  # fmt: skip
-UNCONFIGURABLE = ("models", "migrations.")
+UNCONFIGURABLE = ("admin", "models", "migrations.")
 """Modules that need configured Django to be imported, as anywhere."""
 
 

@@ -27,8 +27,10 @@ NAMES = {
     "Ticket": "tickets",
     "TicketService": "service",
     "UnsupportedBackend": "exceptions",
+    "adisconnect": "disconnects",
     "aget_user": "shortcuts",
     "aissue_ticket": "shortcuts",
+    "disconnect": "disconnects",
     "get_service": "conf",
     "get_user": "shortcuts",
     "issue_ticket": "shortcuts",
@@ -95,7 +97,7 @@ def test_twins_have_the_same_signature(name: str) -> None:
     assert not inspect.iscoroutinefunction(plain)
 
 
-@pytest.mark.parametrize("name", ["issue_ticket", "get_user"])
+@pytest.mark.parametrize("name", ["disconnect", "issue_ticket", "get_user"])
 def test_shortcuts_have_twins(name: str) -> None:
     """So do the functions."""
     plain = getattr(realtime_ticket, name)

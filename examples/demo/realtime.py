@@ -8,10 +8,12 @@ from http import HTTPStatus
 import django
 from django.conf import settings
 from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from realtime_ticket import InvalidTicket, StorageError, get_service
 from realtime_ticket.handshake import AllowedOrigins, find_ticket, select_subprotocol
+from realtime_ticket.live import LiveTickets, Revoked
 
 ORIGINS = AllowedOrigins(
     [f"http://{host}:{settings.DJANGO_PORT}" for host in settings.ALLOWED_HOSTS],
@@ -36,20 +38,33 @@ async def let_in(connection: ServerConnection, request: Request) -> Response | N
         return connection.respond(HTTPStatus.UNAUTHORIZED, "No valid ticket.\n")
     except StorageError:
         return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "Try again.\n")
-    connection.username = ticket.username
+    connection.ticket = ticket
     return None
 
 
 async def chat(connection: ServerConnection) -> None:
+    """Let the user talk until they leave, or until their login has ended."""
+    try:
+        async with LiveTickets(get_service()).hold(connection.ticket):
+            await talk(connection, connection.ticket.username)
+    except Revoked as revoked:
+        await connection.close(revoked.close_code, revoked.close_reason)
+    except InvalidTicket:  # the login ended before the ticket was shown
+        await connection.close(Revoked.close_code)
+    except StorageError:
+        await connection.close(CloseCode.TRY_AGAIN_LATER)
+
+
+async def talk(connection: ServerConnection, username: str) -> None:
     """Greet the user, then pass on what everyone says."""
-    await connection.send(f"Hello, {connection.username}!")
+    await connection.send(f"Hello, {username}!")
     ROOM.add(connection)
     try:
         async for text in connection:
             if text == "/drop":  # a button of the page: lose the connection
                 connection.transport.abort()
             else:
-                broadcast(ROOM, f"{connection.username}: {text}")
+                broadcast(ROOM, f"{username}: {text}")
     finally:
         ROOM.discard(connection)
 

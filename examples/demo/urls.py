@@ -12,6 +12,7 @@ from . import views
 urlpatterns = [
     path("", views.chat, name="chat"),
     path("restart/", views.restart, name="restart"),
+    path("logout-elsewhere/", views.log_out_elsewhere, name="logout_elsewhere"),
     path("login/", LoginView.as_view(template_name="login.html"), name="login"),
     path("logout/", LogoutView.as_view(next_page="login"), name="logout"),
     path("", include("realtime_ticket.urls")),

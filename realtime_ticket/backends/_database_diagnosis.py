@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core import checks
 
+from . import _clock
 from ._connection import lent
 
 
@@ -39,6 +40,9 @@ def _postgresql(cursor: Any) -> Iterator[checks.CheckMessage]:
             hint="Run: ALTER TABLE realtime_ticket SET UNLOGGED",
             id="realtime_ticket.W017",
         )
+    yield from _clock.compare(
+        lambda: float(_row(cursor, "SELECT extract(epoch FROM clock_timestamp())")[0])
+    )
 
 
 def _sqlite(cursor: Any) -> Iterator[checks.CheckMessage]:
@@ -69,6 +73,9 @@ def _mysql(cursor: Any) -> Iterator[checks.CheckMessage]:
             hint="Set it to 1, or accept it.",
             id="realtime_ticket.W019",
         )
+    yield from _clock.compare(
+        lambda: float(_row(cursor, "SELECT UNIX_TIMESTAMP(NOW(6))")[0])
+    )
 
 
 def _row(cursor: Any, sql: str) -> tuple[Any, ...]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from django.core import checks
+
+from . import _clock
 
 
 def diagnose(clients: Iterable[Any]) -> list[checks.CheckMessage]:
@@ -26,4 +29,9 @@ def diagnose(clients: Iterable[Any]) -> list[checks.CheckMessage]:
                     id="realtime_ticket.W016",
                 )
             )
+        found += _clock.compare(partial(_time, client), unit=1)
     return [message for n, message in enumerate(found) if message not in found[:n]]
+
+
+def _time(client: Any) -> float:
+    return float(client.stats()[b"time"])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import redis
 from django.core import checks
+
+from . import _clock
 
 
 def diagnose(
@@ -38,6 +41,13 @@ def _server(client: Any, wait_replicas: int) -> Iterator[checks.CheckMessage]:
             hint="Check by hand: maxmemory-policy noeviction, save '', appendonly no.",
             id="realtime_ticket.I001",
         )
+    with suppress(redis.ResponseError):  # this user may not run TIME
+        yield from _clock.compare(lambda: _time(client))
+
+
+def _time(client: Any) -> float:
+    seconds, microseconds = client.time()
+    return float(seconds + microseconds / 1_000_000)
 
 
 def _eviction(info: dict[str, Any]) -> Iterator[checks.CheckMessage]:

@@ -167,3 +167,9 @@ class BaseBackend(ABC):
     def __init__(self, **options: Any) -> None:
         if options:
             raise TypeError(f"{type(self).__name__}: unknown options {sorted(options)}")
+
+
+def require_read_many(backend: BaseBackend) -> None:
+    """Raise UnsupportedBackend when the backend has no ``read_many``."""
+    if not backend.supports_read_many():
+        backend.read_many([])  # raises, and says why

@@ -1,14 +1,14 @@
-"""Centrifugo's connect proxy: Centrifugo asks, for each client, who it is.
+"""Centrifugo's proxies: it asks, for each client, who it is and how long it may stay.
 
-Request and answers as in https://centrifugal.dev/docs/server/proxy#connect-proxy. The
-client sends ``{"ticket": TICKET}`` as its connection data, a new one each time. It
-arrives as ``data``, or in Base64 as ``b64data`` where the proxy's ``binary_encoding``
-is on.
+Requests and answers as in https://centrifugal.dev/docs/server/proxy. The client sends
+``{"ticket": TICKET}`` as its connection data, a new one each time. It arrives as
+``data``, or in Base64 as ``b64data`` where the proxy's ``binary_encoding`` is on.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64decode
 from contextlib import suppress
 from typing import Any
@@ -34,10 +34,14 @@ class CentrifugoConnectView(ServiceView):
     audience: str = ""
     """Whom the tickets are for."""
 
+    max_age: int | None = None
+    """Seconds after which a connection ends; the client comes back with a new ticket.
+    It ends sooner where the session does. None: with the session only."""
+
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> JsonResponse:
         try:
             ticket = self.consume(self.shown(), audience=self.audience)
-            return JsonResponse({"result": self.result(ticket)})
+            return JsonResponse({"result": self._expiry(ticket) | self.result(ticket)})
         except InvalidTicket as exc:
             return _disconnect(4501 if exc.reason == "user" else 4401, "invalid ticket")
         except StorageError:
@@ -59,6 +63,24 @@ class CentrifugoConnectView(ServiceView):
         who is gone.
         """
         return {"user": str(ticket.user_id), "info": {"username": ticket.username}}
+
+    def _expiry(self, ticket: Ticket) -> dict[str, Any]:
+        ages = [age for age in (self.max_age, ticket.max_age) if age is not None]
+        # At least a second from now: Centrifugo takes 0 for never.
+        return {"expire_at": int(time.time()) + max(1, min(ages))} if ages else {}
+
+
+class CentrifugoRefreshView(ServiceView):
+    """Answer Centrifugo's refresh proxy: the connection is over.
+
+    Centrifugo asks when ``expire_at`` has come. The client is disconnected with 3005,
+    and comes back with a new ticket, if Django gives it one.
+    """
+
+    http_method_names = ["post"]
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> JsonResponse:
+        return JsonResponse({"result": {"expired": True}})
 
 
 def _disconnect(code: int, reason: str) -> JsonResponse:

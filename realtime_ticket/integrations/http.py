@@ -1,4 +1,4 @@
-"""Consume over HTTP: for any language, with any backend, and for nginx.
+"""Consume over HTTP, and hear of disconnects: for any language, backend, and nginx.
 
 The views are for your own servers, which prove it with ``Authorization: Bearer KEY``,
 one of ``REALTIME_TICKET_SERVICE_KEYS``. Without keys, the views answer 404.
@@ -7,7 +7,9 @@ one of ``REALTIME_TICKET_SERVICE_KEYS``. Without keys, the views answer 404.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Container, Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -31,9 +33,12 @@ from django.views.decorators.debug import sensitive_variables
 from realtime_ticket import conf
 from realtime_ticket.exceptions import InvalidTicket, StorageError
 from realtime_ticket.handshake import check_origins, find_ticket
+from realtime_ticket.journal import OVERLAP
 from realtime_ticket.reports import hide_tickets, logged_by_us
+from realtime_ticket.revocations import Disconnect, user_key
 from realtime_ticket.service import TicketService
 from realtime_ticket.tickets import Ticket, check_audience
+from realtime_ticket.watches import TOLERANCE
 
 
 class BadRequest(Exception):
@@ -90,10 +95,39 @@ class ServiceView(View):
         except BadRequest as exc:
             return _error(400, str(exc))
 
+    def get_service(self) -> TicketService:
+        """Return the service to consume with."""
+        return self.service or conf.get_service()
+
     def consume(self, value: str, *, audience: str = "") -> Ticket:
-        """See TicketService.consume()."""
-        service = self.service or conf.get_service()
-        return service.consume(value, audience=audience)
+        """See TicketService.consume(). Refuse a ticket whose login has ended since."""
+        service = self.get_service()
+        ticket = service.consume(value, audience=audience)
+        if service.backend.supports_read_many():
+            self._refuse_ended(ticket)
+        return ticket
+
+    def read_journal(self, since: int) -> tuple[list[Disconnect], bool]:
+        """See Journal.since(). Raise StorageError when nothing could be read."""
+        service = self.get_service()
+        try:
+            return service.journal.since(since)
+        except service.backend.storage_errors as exc:
+            message, hint = service.backend.explain(exc)
+            outage = StorageError(f"Disconnects cannot be read: {message}", hint)
+            service.report(outage)
+            raise outage from exc
+
+    def _refuse_ended(self, ticket: Ticket) -> None:
+        """Raise InvalidTicket if a disconnect refuses the ticket."""
+        user = user_key(ticket.user_id)
+        disconnects, _ = self.read_journal(ticket.issued_at - OVERLAP)
+        if any(
+            user in each.users
+            and each.refuses(ticket.session, ticket.issued_at, tolerance=TOLERANCE)
+            for each in disconnects
+        ):
+            raise InvalidTicket("revoked")
 
     def read_json(self) -> dict[str, Any]:
         """Return the JSON object in the request's body. Raise BadRequest."""
@@ -105,11 +139,11 @@ class ServiceView(View):
             raise BadRequest("Send a JSON object.")
         return fields
 
-    def unavailable(self) -> HttpResponse:
+    def unavailable(
+        self, message: str = "Try again with a new ticket."
+    ) -> HttpResponse:
         """Return the answer when the storage failed."""
-        response = _error(
-            503, "Try again with a new ticket.", headers={"Retry-After": "1"}
-        )
+        response = _error(503, message, headers={"Retry-After": "1"})
         return logged_by_us(response, self.request)
 
     def http_method_not_allowed(
@@ -123,9 +157,10 @@ class ConsumeView(ServiceView):
     """Answer ``POST {"ticket": TICKET, "audience": ""}`` with who showed the ticket.
 
     200 ``{"status": "ok", "claims": {"id": 7, "username": "ada"}, "audience": "",
-    "issued_at": SECONDS, "expires_at": SECONDS}``. Otherwise ``"status": "error"`` and
-    400 for a body that is no such JSON object, 403 for a ticket that lets nobody in,
-    503 with ``Retry-After`` when the storage failed. See also ServiceView.
+    "issued_at": SECONDS, "expires_at": SECONDS, "session": "", "max_age": null}``; the
+    last two as in Ticket. Otherwise ``"status": "error"`` and 400 for a body that is no
+    such JSON object, 403 for a ticket that lets nobody in, 503 with ``Retry-After``
+    when the storage failed. See also ServiceView.
     """
 
     http_method_names = ["post"]
@@ -148,6 +183,44 @@ class ConsumeView(ServiceView):
                 "audience": ticket.audience,
                 "issued_at": ticket.issued_at,
                 "expires_at": ticket.expires_at,
+                "session": ticket.session,
+                "max_age": ticket.max_age,
+            }
+        )
+
+
+class DisconnectsView(ServiceView):
+    """Answer ``POST {"since": SECOND}`` with whose connections must end.
+
+    200 ``{"status": "ok", "disconnects": [{"id": "x", "at": SECOND, "expire": 120,
+    "kind": "session", "users": ["7"], "session": "s"}], "now": SECOND, "expire": 120,
+    "complete": true}``: those written in that Unix second or later, without ``since``
+    all that are kept. ``complete`` is false where one of several servers of the storage
+    did not answer. Otherwise ``"status": "error"`` and 400 for a ``since`` that is no
+    integer, 501 for a backend without ``read_many()``, 503 with ``Retry-After`` when
+    the storage failed. See also ServiceView.
+    """
+
+    http_method_names = ["post"]
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        since = self.read_json().get("since", 0) if request.body else 0
+        if type(since) is not int:
+            raise BadRequest("Send 'since' as a whole number of Unix seconds.")
+        service, now = self.get_service(), int(time.time())
+        if not service.backend.supports_read_many():
+            return _error(501, "This storage backend does not tell of disconnects.")
+        try:
+            disconnects, is_complete = self.read_journal(since)
+        except StorageError:
+            return self.unavailable("Try again.")
+        return JsonResponse(
+            {
+                "status": "ok",
+                "disconnects": [asdict(disconnect) for disconnect in disconnects],
+                "now": now,
+                "expire": service.journal.expire,
+                "complete": is_complete,
             }
         )
 

@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from tests import servers
 from tests.browser.support import (
     FAST,
     ROOT,
@@ -529,12 +530,25 @@ def test_the_policy_is_strict_and_violations_are_seen(
 
 @pytest.fixture(scope="module")
 def demo(home: Path) -> Iterator[str]:
-    """Run ``python -m examples.demo``, and return its address."""
+    with running_demo() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def demo_on_redis(home: Path) -> Iterator[str]:
+    servers.require("redis")
+    with running_demo(f"unix://{servers.REDIS}?db=6") as address:
+        yield address
+
+
+@contextmanager
+def running_demo(redis_url: str = "") -> Iterator[str]:
+    """Run ``python -m examples.demo``, and give its address."""
     environment = os.environ | {
         "DEMO_DJANGO_PORT": "0",
         "DEMO_REALTIME_PORT": "0",
         "PYTHONUNBUFFERED": "1",
-        "REDIS_URL": "",
+        "REDIS_URL": redis_url,
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "examples.demo"],
@@ -641,12 +655,44 @@ def test_the_buttons_do_what_they_say(chromium: Browser, demo: str) -> None:
         say(page, "I am back")
 
 
-def test_a_logged_out_user_is_sent_to_the_login(chromium: Browser, demo: str) -> None:
-    with chatting(chromium, demo, "bob") as page:
-        log_out(page, demo)
-        press(page, "Drop the connection", "Dropped.")
-        page.get_by_role("status").get_by_role("link", name="log in").click()
-        page.get_by_label("Username").wait_for()
+@pytest.mark.parametrize("storage", ["demo", "demo_on_redis"])
+def test_a_logout_ends_the_other_tab(
+    chromium: Browser, storage: str, request: pytest.FixtureRequest
+) -> None:
+    """Within a second, and it hears nobody any more. Other devices stay."""
+    demo: str = request.getfixturevalue(storage)
+    with (
+        chatting(chromium, demo, "alice") as tab,
+        chatting(chromium, demo, "alice") as phone,
+        chatting(chromium, demo, "bob") as bob,
+    ):
+        other = tab.context.new_page()
+        other.goto(f"{demo}/")
+        connected(other)
+        log_out(tab, demo)
+        started = time.monotonic()
+        for page in (tab, other):
+            page.get_by_role("status").get_by_role("link", name="log in").wait_for()
+        assert time.monotonic() - started < 2  # one, and the browser's own time
+        say(phone, "I am still here", bob)
+        assert "I am still here" not in other.get_by_role("log").inner_text()
+        other.get_by_role("status").get_by_role("link", name="log in").click()
+        other.get_by_label("Username").wait_for()
+
+
+def test_log_out_elsewhere_leaves_this_page(chromium: Browser, demo: str) -> None:
+    """It comes back by itself; the user's other pages do not. Nobody else notices."""
+    with (
+        chatting(chromium, demo, "alice") as here,
+        chatting(chromium, demo, "alice") as there,
+        chatting(chromium, demo, "bob") as bob,
+    ):
+        press(here, "Log out elsewhere", "You are logged out elsewhere.")
+        there.get_by_role("status").get_by_role("link", name="log in").wait_for()
+        connected(here)
+        say(here, "I am back", bob)
+        assert len(lives(here)) > 1
+        assert len(lives(bob)) == 1
 
 
 NAMED = {"button", "textbox", "link", "log", "region", "list", "image"}
@@ -699,6 +745,7 @@ def test_the_demo_is_for_everybody(chromium: Browser, demo: str, scheme: str) ->
             "Replay the spent ticket",
             "Let one expire",
             "Drop the connection",
+            "Log out elsewhere",
             "Restart the server",
         }
         assert ("textbox", "Message") in found and ("log", "Chat") in found
@@ -712,14 +759,14 @@ def test_the_demo_is_for_everybody(chromium: Browser, demo: str, scheme: str) ->
         focus += "(document.activeElement, getComputedStyle(document.activeElement))"
         page.locator("header button").focus()
         order = []
-        for _ in range(8):
+        for _ in range(9):
             name, *outline = page.evaluate(focus)
             order.append(name)
             assert outline == ["solid", "3px"], name
             page.keyboard.press("Tab")
         assert order == [
             *("Log out", "log", "text", "Send"),
-            *("replay", "expire", "drop", "Restart the server"),
+            *("replay", "expire", "drop", "Log out elsewhere", "Restart the server"),
         ]
 
         assert page.evaluate(CONTRAST) == []

@@ -158,6 +158,12 @@ onPress("drop", async () => {
   return "Dropped. The page comes back by itself, with a new ticket.";
 });
 
+onPress("elsewhere", async (form) => {
+  const { ok } = await fetch(form.action, { method: "POST", body: new FormData(form) });
+  if (!ok) throw new Error("Django did not do it.");
+  return "You are logged out elsewhere. This page comes back by itself.";
+});
+
 onPress("restart", async (form) => {
   const { ok } = await fetch(form.action, { method: "POST", body: new FormData(form) });
   if (!ok) throw new Error("Django refused to restart it.");

@@ -1,0 +1,44 @@
+"""What ``manage.py ticket_doctor`` says of the clock that a storage has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from time import time as now
+
+from django.core import checks
+
+from realtime_ticket.journal import OVERLAP
+from realtime_ticket.watches import TOLERANCE
+
+
+def compare(
+    read: Callable[[], float], *, unit: float = 0.0
+) -> Iterator[checks.CheckMessage]:
+    """Yield a finding if this machine's clock and the storage's differ.
+
+    ``read`` returns the storage's time in Unix seconds, cut off to whole ``unit``
+    seconds if that is not 0. Disconnects have the time of the machine that wrote them.
+    """
+    before = now()
+    theirs = read()
+    after = now()
+    ahead = (before + after) / 2 - theirs - unit / 2
+    certain = abs(ahead) - (after - before) / 2 - unit / 2
+    if certain <= TOLERANCE:
+        return
+    message = (
+        f"The clock of this machine is {abs(ahead):.1f} seconds "
+        f"{'ahead of' if ahead > 0 else 'behind'} that of the storage."
+    )
+    if certain > OVERLAP:
+        yield checks.Error(
+            f"{message} Realtime servers may not hear of disconnects.",
+            hint="Synchronise the clocks of all machines, with NTP for example.",
+            id="realtime_ticket.E019",
+        )
+    else:
+        yield checks.Warning(
+            f"{message} Connections may stay open for as long after a disconnect.",
+            hint="Synchronise the clocks of all machines, with NTP for example.",
+            id="realtime_ticket.W024",
+        )
