@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, get_args
 
 from .backends.base import require_read_many
-from .exceptions import Revoked
+from .exceptions import InvalidTicket, Revoked
 from .listener import MAX_SILENCE
 from .tickets import Ticket
 from .watches import InDoubt, Watch
@@ -100,7 +100,11 @@ class LiveTickets:
         """
         if self._thread:
             self.start()
-        return self._watch(ticket, callback)
+        try:
+            return self._watch(ticket, callback)
+        except InvalidTicket as exc:
+            self.service.notify("rejected", **_rejection(exc, ticket))
+            raise
 
     async def awatch(
         self, ticket: Ticket, callback: Callable[[Revoked], object]
@@ -118,7 +122,11 @@ class LiveTickets:
             deadline = loop.time() + MAX_SILENCE
             while not tried.is_set() and loop.time() < deadline:  # noqa: ASYNC110
                 await asyncio.sleep(_LOOK_AGAIN)
-        return self._watch(ticket, wake)
+        try:
+            return self._watch(ticket, wake)
+        except InvalidTicket as exc:
+            await self.service.anotify("rejected", **_rejection(exc, ticket))
+            raise
 
     def hold(self, ticket: Ticket) -> Hold:
         """Return an async context manager whose block ends with Revoked.
@@ -202,6 +210,15 @@ class Hold:
             self._task.cancel()
             loop = self._task.get_loop()
             self._again = loop.call_later(_CANCEL_AGAIN, self._revoke, revoked)
+
+
+def _rejection(error: InvalidTicket, ticket: Ticket) -> dict[str, str]:
+    """Return what TicketService.notify() takes for a rejection."""
+    return {
+        "reason": error.reason,
+        "fingerprint": ticket.fingerprint,
+        "audience": ticket.audience,
+    }
 
 
 def check_options(max_age: float | None, in_doubt: InDoubt) -> None:

@@ -189,6 +189,8 @@ class TestTransactions:
         assert [type(error) for error in errors] == [OpenTransaction] * 4
         assert async_to_sync(consume)(*tickets) == tickets
 
+    @for_real
+    @for_real
     def test_another_database_does_not_matter(
         self, alias: str, service: TicketService
     ) -> None:

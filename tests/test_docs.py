@@ -1631,7 +1631,7 @@ def test_what_the_page_says_of_racing_callers(
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        (["-m", "pytest", "-q", "test_directory.py"], r"\b4\d passed"),
+        (["-m", "pytest", "-q", "test_directory.py"], r"\b5\d passed"),
         (["-m", "unittest", "test_directory_unittest"], r"\nOK \(skipped=2\)"),
     ],
     ids=["pytest", "unittest"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 
@@ -15,7 +16,7 @@ from realtime_ticket import (
 )
 from realtime_ticket.live import LiveTickets, Revoked
 from tests.helpers import RecordingBackend
-from tests.journals import Clocks, Store, World, ticket
+from tests.journals import Clocks, Store, World, entry, ticket
 
 
 @pytest.fixture
@@ -141,6 +142,24 @@ def test_a_ticket_whose_session_has_ended_is_refused(world: World) -> None:
     assert refused.value.reason == "revoked"
     world.connect("phone", session="P")
     world.connect("no session")
+
+
+def test_a_refusal_is_told_like_any_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By watch() and awatch(), after the ticket was told as consumed."""
+    told: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        world.service, "notify", lambda event, **kw: told.append((event, kw["reason"]))
+    )
+    shown = ticket(session="L", issued_at=world.clocks.wall)
+    world.service.journal.write(entry(session="L", at=world.clocks.wall))
+    world.after(0.5)
+    with pytest.raises(InvalidTicket):
+        world.watch("late", shown)
+    with pytest.raises(InvalidTicket):
+        asyncio.run(world.live.awatch(shown, print))  # type: ignore[arg-type]
+    assert told == [("rejected", "revoked")] * 2
 
 
 def test_a_ticket_from_before_its_user_was_disconnected_is_refused(
