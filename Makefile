@@ -22,8 +22,9 @@ PYTEST = $(BIN)/python -m pytest -rs
 CROWD = $(PYTEST) -q -n $(WORKERS) --dist worksteal
 
 # Where every server is required, so is MariaDB's driver, which is compiled, and every
-# line of the package. The contract, whose races would take twice the time, is not
-# measured: the tests of each backend run all its lines.
+# line of the package. The races of the contract, which would take twice the time, are
+# not measured: other tests run all their lines.
+RACES = racing or threads_share
 ifeq ($(REALTIME_TICKET_REQUIRE_SERVERS),1)
 GROUPS = test mysql bench
 MEASURED = rm -f .coverage*; COVERAGE_PROCESS_START=pyproject.toml
@@ -49,9 +50,9 @@ demo-once: $(VENV)/.demo
 
 test: $(VENV)/.test $(VENV)/.servers $(VENV)/.node
 ifeq ($(ARGS),)
-	$(MEASURED) $(CROWD) --ignore tests/faults --ignore tests/test_contract.py
+	$(MEASURED) $(CROWD) --ignore tests/faults -k "not (test_contract and ($(RACES)))"
 	$(REPORT)
-	$(CROWD) tests/test_contract.py
+	$(CROWD) tests/test_contract.py -k "$(RACES)"
 else
 	$(PYTEST) $(ARGS)
 endif

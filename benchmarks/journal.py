@@ -102,8 +102,9 @@ def _write(service: TicketService, users: Iterable[str], each: int) -> None:
     items = []
     for number, user in enumerate(users):
         slot = Slot(now - number // each, number % each)
-        (text,) = revocations.encode("user", [user], at=now)
-        items.append(Item(service.journal.key(slot), text, service.journal.expire))
+        expire = service.journal.expire
+        (text,) = revocations.encode("user", [user], at=now, expire=expire)
+        items.append(Item(service.journal.key(slot), text, expire))
     for first in range(0, len(items), 500):
         service.backend.add_many(items[first : first + 500])
 

@@ -104,7 +104,11 @@ def _with_jwt(count: int) -> list[bytes]:
 
 async def _with_tickets(service: TicketService, path: str, count: int) -> list[bytes]:
     made = await asyncio.gather(
-        *[service.aissue({"id": 1 + n % 100, "username": "ada"}) for n in range(count)]
+        *[
+            # As benchmarks.web.people has made them.
+            service.aissue({"id": 1 + n % 100, "username": f"user-{n % 100}"})
+            for n in range(count)
+        ]
     )
     return [
         upgrade(path, protocols=f"{PROTOCOL}, ticket.{ticket.value}") for ticket in made

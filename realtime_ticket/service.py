@@ -35,15 +35,22 @@ MAX_EXPIRE = 30 * 24 * 60 * 60
 
 
 class _Call(NamedTuple):
-    """What a coroutine asks the storage for, and the context variables it sees."""
+    """A call of a coroutine that is made with the context variables of its caller."""
 
-    what: Item | str
-    """An Item to add, or a key to pop."""
+    argument: Item | str
     context: Context
 
     # The key can be a ticket, and a repr ends up in logs and error reports.
     def __repr__(self) -> str:
-        return "<Call>"
+        return f"<{type(self).__name__}>"
+
+
+class _Add(_Call):
+    """A call of ``add``, with an Item."""
+
+
+class _Pop(_Call):
+    """A call of ``pop``, with a key."""
 
 
 class TicketService:
@@ -81,7 +88,7 @@ class TicketService:
         self.listener = Listener(self.journal)
         self._format = tickets.value_format(prefix)
         self._log = Report()
-        self._batches: GroupCommit[_Call, Any] = GroupCommit(
+        self._batches: GroupCommit[Item | str | _Call, Any] = GroupCommit(
             self._commit, thread_sensitive=backend.thread_sensitive
         )
 
@@ -345,9 +352,22 @@ class TicketService:
             raise error  # noqa: B904 (it has its cause)
 
     async def _submit(self, what: Item | str) -> Any:
-        """Call the backend, together with others."""
+        """Call the backend, together with others: add an Item, or pop a key.
+
+        A backend that makes many calls one by one makes each with the context variables
+        of its own caller: the key or the place of a ticket may depend on a tenant that
+        is kept there. One that makes them together sees none, and for a lone call it
+        sees none either, or it would work until there are two.
+        """
+        cls = type(self.backend)
+        call: Item | str | _Call = what
+        if isinstance(what, Item):
+            if cls.add_many is BaseBackend.add_many:
+                call = _Add(what, copy_context())
+        elif cls.pop_many is BaseBackend.pop_many:
+            call = _Pop(what, copy_context())
         try:
-            return await self._batches.submit(_Call(what, copy_context()))
+            return await self._batches.submit(call)
         except StorageError as exc:
             self.report(exc)
             raise
@@ -367,27 +387,36 @@ class TicketService:
             outages.append(outage)
         return outages
 
-    def _commit(self, calls: list[_Call]) -> list[Any]:
-        """Make the calls of one batch: an Item is to be added, a key to be popped."""
-        adds = [call for call in calls if isinstance(call.what, Item)]
-        pops = [call for call in calls if isinstance(call.what, str)]
-        added = self._outcomes(self._add, "add_many", adds)
-        popped = self._outcomes(self.backend.pop, "pop_many", pops)
+    def _commit(self, calls: list[Item | str | _Call]) -> list[Any]:
+        """Make the calls of one batch, see _submit()."""
+        backend = self.backend
+        adds = [call for call in calls if isinstance(call, (Item, _Add))]
+        pops = [call for call in calls if isinstance(call, (str, _Pop))]
+        added = self._outcomes(self._add, backend.add_many, adds)
+        popped = self._outcomes(backend.pop, backend.pop_many, pops)
         return [
-            next(added if isinstance(call.what, Item) else popped) for call in calls
+            next(added if isinstance(call, (Item, _Add)) else popped) for call in calls
         ]
 
     def _add(self, item: Item) -> bool:
         return self.backend.add(*item)
 
     def _outcomes(
-        self, one: Callable[[Any], Any], many: str, calls: list[_Call]
+        self,
+        one: Callable[[Any], Any],
+        many: Callable[[list[Any]], Sequence[Any]],
+        calls: list[Any],
     ) -> Iterator[Any]:
         """Return the outcome of each call. A failed batch failed for every caller."""
         if not calls:
             return iter(())
         try:
-            outcomes = self._made(one, many, calls)
+            if isinstance(calls[0], _Call):
+                outcomes: Sequence[Any] = [
+                    call.context.run(one, call.argument) for call in calls
+                ]
+            else:
+                outcomes = [one(calls[0])] if len(calls) == 1 else many(calls)
             if len(outcomes) != len(calls):  # or users would get each other's tickets
                 raise RuntimeError(
                     f"{self.backend!r} gave {len(outcomes)} results for {len(calls)}."
@@ -395,24 +424,6 @@ class TicketService:
         except Exception as exc:
             outcomes = self._translated(exc, len(calls))
         return iter(outcomes)
-
-    def _made(
-        self, one: Callable[[Any], Any], many: str, calls: list[_Call]
-    ) -> Sequence[Any]:
-        """Make the calls: together, or where the backend cannot, one by one.
-
-        One by one, each sees the context variables of its own caller: the key or the
-        place of a ticket may depend on a tenant that is kept there. Together they see
-        none, and a lone call does not either, or it would work until there are two.
-        """
-        if getattr(type(self.backend), many) is getattr(BaseBackend, many):
-            return [call.context.run(one, call.what) for call in calls]
-        if len(calls) == 1:
-            return [one(calls[0].what)]
-        outcomes: Sequence[Any] = getattr(self.backend, many)(
-            [call.what for call in calls]
-        )
-        return outcomes
 
 
 def check_journal_expire(expire: int) -> int:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -28,14 +27,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Mark each test with its part, and leave out the parts that this run has not.
-
-    The workers of pytest-xdist must agree on the names of tests: an object's address,
-    which may come with the text of a parameter, goes.
-    """
+    """Mark each test with its part, and leave out the parts that this run has not."""
     kept, left_out = [], []
     for item in items:
-        item._nodeid = re.sub(r" at 0x[0-9a-f]+", "", item.nodeid)
         part = parts.part_of(item.path)
         item.add_marker(part.name)
         (kept if parts.RUN in part.runs else left_out).append(item)

@@ -73,6 +73,7 @@ def test_a_row_runs(number: int, tmp_path: Path) -> None:
     head, _, *lines = process.stdout.strip().splitlines()
     assert lines
     assert all(line.count("|") == head.count("|") for line in lines)
+    assert not [line for line in lines if "| errors |" in line and "**no**" in line]
 
 
 def test_every_row_has_a_module() -> None:

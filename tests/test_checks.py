@@ -122,7 +122,7 @@ class TestACleanProject:
 
     @pytest.mark.parametrize(
         ("backend", "alias"),
-        [(MEMCACHED, None), (CACHE, "redis"), (CACHE, "memcached"), (CACHE, "file"),
+        [(MEMCACHED, None), (CACHE, "redis"), (CACHE, "memcached"),
          (CACHE, "django-redis"), (CACHE, "database"), (DATABASE, None)],
     )  # fmt: skip
     def test_on_any_backend(
@@ -295,8 +295,8 @@ class TestCache:
             ("locmem.LocMemCache", {"MAX_ENTRIES": 1000}, ["W001"]),
             ("locmem.LocMemCache", {}, ["W001", "W003"]),
             ("dummy.DummyCache", {}, ["W010"]),
-            ("filebased.FileBasedCache", {}, ["W003"]),
-            ("filebased.FileBasedCache", {"MAX_ENTRIES": 301}, []),
+            ("filebased.FileBasedCache", {}, ["W003", "W025"]),
+            ("filebased.FileBasedCache", {"MAX_ENTRIES": 301}, ["W025"]),
             ("db.DatabaseCache", {}, ["W003"]),
             ("db.DatabaseCache", {"MAX_ENTRIES": 100_000}, []),
             ("redis.RedisCache", {}, ["W004"]),
@@ -373,7 +373,7 @@ class TestCache:
             (f"{__name__}.OwnDjangoRedis", {"IGNORE_EXCEPTIONS": True}, ["E011"]),
             ("django_bmemcached.memcached.BMemcached", {}, ["E016"]),
             (f"{__name__}.OwnBMemcached", {}, ["E016"]),
-            (f"{__name__}.OwnDelete", {"MAX_ENTRIES": 1000}, ["W021"]),
+            (f"{__name__}.OwnDelete", {"MAX_ENTRIES": 1000}, ["W021", "W025"]),
             (f"{__name__}.OwnClient", {}, ["W004", "W021"]),
             (f"{__name__}.OwnPyMemcache", {}, ["W004", "W012"]),
             (f"{__name__}.OwnRedis", {}, ["W004"]),

@@ -435,7 +435,7 @@ class TestBackendOptions:
             *((SENTINEL, AT_SENTINEL | options) for options in WRONG_SENTINEL),
             *((CLUSTER, AT_CLUSTER | options) for options in WRONG_CLUSTER),
         ],
-        ids=lambda value: ascii(value).rpartition("Backend")[2][:60],
+        ids=lambda value: shown(value).rpartition("Backend")[2][:60],
     )
     def test_that_drivers_would_refuse_when_they_are_used(
         self, settings: Any, path: str, options: dict[str, Any]
@@ -464,7 +464,7 @@ class TestBackendOptions:
             (MEMCACHED, {"servers": ("10.0.0.1:11211",), "timeout": 0.5}),
             (MEMCACHED, {"tls_context": ssl.create_default_context()}),
         ],
-        ids=lambda value: ascii(value).rpartition("Backend")[2][:60],
+        ids=lambda value: shown(value).rpartition("Backend")[2][:60],
     )
     def test_that_are_fine(
         self, settings: Any, path: str, options: dict[str, Any]

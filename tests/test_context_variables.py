@@ -163,4 +163,4 @@ def test_a_synchronous_call_sees_the_context_of_its_thread() -> None:
 
 def test_a_call_does_not_show_its_key() -> None:
     """It is a ticket, and a repr ends up in logs and error reports."""
-    assert GOOD not in repr(service._Call(GOOD, copy_context()))
+    assert repr(service._Pop(GOOD, copy_context())) == "<_Pop>"

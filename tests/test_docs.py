@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import json
+import operator
 import os
 import pkgutil
 import re
@@ -51,6 +52,7 @@ from realtime_ticket import (
     checks,
     conf,
     get_service,
+    revocations,
     signal_queue,
     signals,
     tickets,
@@ -63,6 +65,7 @@ from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.handshake import CARRIERS
 from realtime_ticket.integrations import asgi, centrifugo
 from realtime_ticket.integrations import urls as integration_urls
+from realtime_ticket.watches import LATE_TOLERANCE, TOLERANCE
 from tests import matrix, servers
 from tests.matrix import ROWS, Row
 from tests.processes import free_ports, running
@@ -94,7 +97,7 @@ TEMPLATES = []
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 CACHES = {
     "default": {
-        "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
         "LOCATION": "cache",
         "OPTIONS": {"MAX_ENTRIES": 100_000},
     }
@@ -600,6 +603,8 @@ def test_signatures_are_those_of_the_code(name: str, signature: str) -> None:
     path, _, last = name.rpartition(".")
     if path.split(".")[0] in ("backends", "handshake", "integrations"):
         found: Any = getattr(importlib.import_module(f"realtime_ticket.{path}"), last)
+    elif path.split(".")[0] == "live":
+        found = operator.attrgetter(name)(realtime_ticket)
     else:
         owner = getattr(realtime_ticket, path) if path else realtime_ticket
         found = getattr(owner, last)
@@ -720,6 +725,16 @@ TRIGGERS: dict[str, dict[str, Any]] = {
     "W011": {"REALTIME_TICKET_TIMEOUT": 10},
     "W012": _cache(f"{_DJANGO_CACHES}.memcached.PyMemcacheCache"),
     "W021": _cache(f"{__name__}.OwnDelete"),
+    "W025": _cache(f"{_DJANGO_CACHES}.filebased.FileBasedCache"),
+    "W026": _CACHE
+    | {
+        "CACHES": {
+            "default": {
+                "BACKEND": f"{_DJANGO_CACHES}.redis.RedisCache",
+                "LOCATION": ["redis://a.invalid", "redis://b.invalid"],
+            }
+        }
+    },
     "W022": {"REALTIME_TICKET_BACKEND": f"{__name__}.MyBackend"},
     "W023": {"REALTIME_TICKET_EXPIRE": 3600},
 }
@@ -913,6 +928,7 @@ def test_pages_say_what_a_client_sees(page: str) -> None:
         "no good ticket": {row.refused for row in rows} | streams,
         "a page of another site": {row.foreign for row in rows} | (streams and {403}),
         "storage down": {row.down for row in rows} | (streams and {503}),
+        "the user logs out": {row.revoked for row in rows if row.revoked == 4401},
     }
     table = re.findall(
         r"^\| ([a-z].*?) \| (.*) \|$", _section(page, "What a client sees"), re.M
@@ -1053,6 +1069,59 @@ def test_refused_vectors_are_refused(data: str) -> None:
     with pytest.raises(InvalidTicket) as caught:
         tickets.decode(data, value="", audience="")
     assert caught.value.reason == "mismatch"
+
+
+JOURNAL = json.loads((DOCS / "journal-vectors.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("vector", JOURNAL["entries"], ids=lambda each: each["name"])
+def test_disconnects_are_what_the_package_does(vector: dict[str, Any]) -> None:
+    place = vector["prefix"], vector["second"], vector["slot"]
+    assert revocations.journal_key(*place) == vector["key"]
+    entry = revocations.decode(vector["text"])
+    assert entry is not None
+    for ticket in vector["tickets"]:
+        session, issued_at = ticket["sid"], ticket["iat"]
+        is_named = revocations.user_key(ticket["id"]) in entry.users
+        found = {
+            "ends": entry.concerns(session),
+            "ends_late": entry.refuses(session, issued_at, tolerance=LATE_TOLERANCE),
+            "refused": entry.refuses(session, issued_at, tolerance=TOLERANCE),
+        }
+        assert {name: is_named and is_so for name, is_so in found.items()} == {
+            name: ticket[name] for name in found
+        }, ticket
+
+
+@pytest.mark.parametrize("text", JOURNAL["refused"])
+def test_what_is_no_disconnect_is_refused(text: str) -> None:
+    assert revocations.decode(text) is None
+
+
+def test_the_example_in_node_agrees_with_the_disconnects(tmp_path: Path) -> None:
+    """Mutants: ids are compared as they are; a session ends for a time only."""
+    matrix.require(ROWS["node-ws-redis"])
+    script = tmp_path / "script.mjs"
+    script.write_text(
+        f"""
+        import {{ strict as assert }} from "node:assert";
+        import {{ readFileSync }} from "node:fs";
+        import {{ concerns, decode }} from "{EXAMPLES}/node-ws/disconnects.mjs";
+        const vectors = JSON.parse(readFileSync("{DOCS}/journal-vectors.json"));
+        for (const {{ text, tickets }} of vectors.entries) {{
+          const entry = decode(text);
+          for (const {{ id, sid, iat, ...expected }} of tickets) {{
+            const ends = concerns(entry, id, sid, -Infinity, 0);
+            const ends_late = concerns(entry, id, sid, iat, 10);
+            const refused = concerns(entry, id, sid, iat, 2);
+            assert.deepEqual({{ ends, ends_late, refused }}, expected);
+          }}
+        }}
+        for (const text of vectors.refused) assert.equal(decode(text), null, text);
+        console.log("ok");
+        """
+    )
+    assert _node(script) == "ok\n"
 
 
 @pytest.fixture

@@ -33,6 +33,9 @@ LOGOUT = 3
 """Seconds within which a connection ends with its login: more than one, because the
 machine has other work."""
 
+RETURN_AFTER = 11
+"""Seconds for which tickets are refused when disconnects may be lost, and a bit."""
+
 STOP = 10
 """Seconds within which a server ends that is told to."""
 
@@ -448,7 +451,7 @@ def test_an_outage_refuses_and_passes(server: Server) -> None:
     finally:
         redis.start()
         server.world.age()
-    deadline = time.monotonic() + OUTAGE + 3
+    deadline = time.monotonic() + OUTAGE + RETURN_AFTER
     while (visit := server.visit(by(server, ticket(server)))).refused:
         assert time.monotonic() < deadline, f"still refused with {visit.refused}"
         time.sleep(0.05)

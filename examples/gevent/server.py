@@ -9,6 +9,7 @@ monkey.patch_all()  # before the drivers are imported
 # ruff: noqa: E402
 
 import os
+import socket
 from contextlib import suppress
 from functools import partial
 
@@ -75,6 +76,9 @@ def chat(name, watch, environ, start_response):
                 websocket.send(f"{name}: {websocket.receive()}")
         except Revoked as exc:
             websocket.close(exc.close_code, exc.close_reason)
+            websocket.thread.join(3)  # seconds for the client to answer
+            if websocket.thread.is_alive():
+                websocket.sock.shutdown(socket.SHUT_RDWR)
     if websocket.mode == "gunicorn":
         raise StopIteration  # or it would answer once more, and log that it cannot
     return []

@@ -101,12 +101,12 @@ export class Disconnects {
 
   /** Disconnects may have been lost, so every connection proves itself again. */
   #doubt(now) {
-    this.#lostUntil = now + 2;
+    this.#lostUntil = now + OVERLAP; // by Django's clock, which may differ
     this.#newest = null;
     this.#counts.clear();
     const spread = Math.min(this.#open.size / 200, MAX_SPREAD);
     for (const connection of [...this.#open]) {
-      const retry = 3 + Math.random() * spread;
+      const retry = OVERLAP + 1 + Math.random() * spread;
       this.#end(connection, `reconnect kind=doubt retry=${retry.toFixed(1)}`);
     }
   }
@@ -145,7 +145,7 @@ function any(texts, second, from, count) {
 }
 
 /** Tell whether a disconnect ends a connection, or refuses a ticket that was issued then. */
-function concerns({ kind, users, session = "", at }, id, sid, iat, tolerance) {
+export function concerns({ kind, users, session = "", at }, id, sid, iat, tolerance) {
   if (!users.includes(String(id)) || (kind !== "user" && session !== sid)) return false;
   // A session has ended for good. A user may log in again.
   return kind === "session" || iat <= at + tolerance;
@@ -165,6 +165,7 @@ export function decode(text) {
     typeof entry === "object" &&
     isString(entry.id) &&
     Number.isSafeInteger(entry.at) &&
+    Number.isSafeInteger(entry.expire) &&
     ["session", "sessionless", "user"].includes(entry.kind) &&
     Array.isArray(entry.users) &&
     entry.users.every(isString) &&

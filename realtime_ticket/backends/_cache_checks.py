@@ -40,6 +40,7 @@ def check_cache(alias: str) -> list[checks.CheckMessage]:
         *_sharing(cache, alias),
         *check_class(cache, alias),
         *_capacity(cache, alias),
+        *_disconnects(cache, alias),
         *_honesty(cache, alias, options),
         *_steadiness(cache, alias, options),
         *_patience(cache, alias, options),
@@ -69,6 +70,23 @@ def _capacity(cache: Any, alias: str) -> Iterator[checks.CheckMessage]:
             "entries of any kind.",
             hint="Give tickets a cache of their own and raise OPTIONS['MAX_ENTRIES'].",
             id="realtime_ticket.W003",
+        )
+
+
+def _disconnects(cache: Any, alias: str) -> Iterator[checks.CheckMessage]:
+    if isinstance(cache, FileBasedCache):
+        yield checks.Warning(
+            f"The cache {alias!r} can lose a disconnect when two are written at the "
+            "same moment.",
+            hint="Use another cache, or a backend of this package that is not a cache.",
+            id="realtime_ticket.W025",
+        )
+    elif isinstance(cache, RedisCache) and len(cache._servers) > 1:  # type: ignore[attr-defined]
+        yield checks.Warning(
+            f"The cache {alias!r} reads from replicas, which may not have a ticket or "
+            "a disconnect yet.",
+            hint="Name one server in its LOCATION, or use RedisSentinelBackend.",
+            id="realtime_ticket.W026",
         )
 
 

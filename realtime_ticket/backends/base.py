@@ -84,20 +84,11 @@ class BaseBackend(ABC):
     # read_many() is not one: it is for the journal of disconnects, which nobody pops.
 
     def add_many(self, items: Sequence[Item]) -> list[bool]:
-        """Do what ``add`` does for each item, in order. Override for one round trip.
-
-        The items are those of several callers, so the async door calls it without their
-        context variables. Do not override it where ``add`` reads one, such as the
-        current tenant: the async door then calls ``add``, each time with the context
-        variables of its own caller.
-        """
+        """Do ``add`` for each, in order. Override it unless that reads a ContextVar."""
         return [self.add(*item) for item in items]
 
     def pop_many(self, keys: Sequence[str]) -> list[str | None]:
-        """Do what ``pop`` does for each key, in order. Override for one round trip.
-
-        See add_many() for context variables.
-        """
+        """Do what ``pop`` does for each key, in order. See add_many()."""
         return [self.pop(key) for key in keys]
 
     def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:

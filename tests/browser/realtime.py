@@ -73,7 +73,7 @@ class Service:
 
 
 async def serve(websocket: WebSocket, talk: Callable[[], Awaitable[None]]) -> None:
-    """Talk until somebody hangs up."""
+    """Talk until the client or the server closes the connection."""
     OPEN.add(websocket)
     try:
         while True:

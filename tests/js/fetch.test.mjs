@@ -271,7 +271,7 @@ for (const status of [400, 403, 404, 405])
     assert.deepEqual([error.status, error.permanent], [status, false]);
   });
 
-test("401 is permanent, whoever says so", async () => {
+test("401 is permanent, from a proxy, too", async () => {
   const fetch = fakeFetch(new Response("", { status: 401 }));
   assert.equal((await failure(fetchTicket({ fetch }))).permanent, true);
 });

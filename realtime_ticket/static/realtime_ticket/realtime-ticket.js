@@ -432,7 +432,7 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
     this.#memory = /** @type {any} */ (options).memory ?? newMemory();
     this.#firstTicket = options.firstTicket;
     if (typeof address !== "function") this.#resolve(address);
-    // As listeners, so that what one of them throws disturbs nobody else.
+    // As listeners, so that an error in one of them does not stop the client.
     for (const type of /** @type {const} */ (["open", "message", "error", "close"]))
       super.addEventListener(type, (event) => this[`on${type}`]?.(/** @type {any} */ (event)));
   }
