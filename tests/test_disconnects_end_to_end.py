@@ -163,7 +163,7 @@ def test_connections_end_with_their_login(
     """Through Django's views, with two devices of ada, and with bob's.
 
     Mutants: logout-of-every-session, password-changed-unheard,
-    session-without-a-name, deletion-of-none.
+    session-without-a-name.
     """
     if server:
         servers.require(server)
@@ -204,7 +204,7 @@ class TestATransactionOfTheRequest:
         monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
 
     def test_delays_nothing(self, configure: Callable[..., Connections]) -> None:
-        """Mutants: logout-in-the-storage-s-transaction."""
+        """The commit is all that is awaited."""
         realtime = configure(**DATABASE)
         laptop, phone = a_browser("ada"), a_browser("ada")
         realtime.open("laptop", laptop)
@@ -215,7 +215,10 @@ class TestATransactionOfTheRequest:
             phone.post("/password/")
 
     def test_that_is_rolled_back(self, configure: Callable[..., Connections]) -> None:
-        """A logout is told, and a password that was not changed is not."""
+        """A logout is told, and a password that was not changed is not.
+
+        Mutants: logout-in-the-storage-s-transaction.
+        """
         realtime = configure(**DATABASE)
         laptop, phone = a_browser("ada"), a_browser("ada")
         realtime.open("laptop", laptop)
