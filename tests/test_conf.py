@@ -162,6 +162,7 @@ class TestDefaults:
         assert set(conf.DEFAULTS) == {
             "BACKEND", "EXPIRE", "PREFIX", "HASH_KEYS", "AUDIENCES", "CLAIMS", "REDIS",
             "MEMCACHED", "CACHE", "DATABASE", "OPTIONS", "SERVICE_KEYS",
+            "DISCONNECT", "JOURNAL_EXPIRE",
         }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ NAMES = {
     "RealtimeTicketError": "exceptions",
     "RealtimeTicketMiddleware": "middleware",
     "RealtimeTicketView": "views",
+    "Revoked": "exceptions",
     "StorageError": "exceptions",
     "Ticket": "tickets",
     "TicketService": "service",
@@ -82,7 +83,7 @@ def test_every_error_has_one_base() -> None:
         for _, error in inspect.getmembers(exceptions, inspect.isclass)
         if issubclass(error, Exception)
     ]
-    assert len(errors) == 8
+    assert len(errors) == 9
     assert all(issubclass(e, realtime_ticket.RealtimeTicketError) for e in errors)
     assert {error.__name__ for error in errors} <= NAMES.keys()
 
