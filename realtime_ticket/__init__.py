@@ -16,6 +16,7 @@ from .exceptions import (
     NotAuthenticated,
     OpenTransaction,
     RealtimeTicketError,
+    Revoked,
     StorageError,
     UnsupportedBackend,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "RealtimeTicketError",
     "RealtimeTicketMiddleware",
     "RealtimeTicketView",
+    "Revoked",
     "StorageError",
     "Ticket",
     "TicketService",

@@ -161,8 +161,8 @@ class TestDefaults:
         """The list of settings is the documented one."""
         assert set(conf.DEFAULTS) == {
             "BACKEND", "EXPIRE", "PREFIX", "HASH_KEYS", "AUDIENCES", "CLAIMS", "REDIS",
-            "MEMCACHED", "CACHE", "DATABASE", "OPTIONS", "SERVICE_KEYS", "DISCONNECT",
-            "JOURNAL_EXPIRE",
+            "MEMCACHED", "CACHE", "DATABASE", "OPTIONS", "SERVICE_KEYS",
+            "DISCONNECT", "JOURNAL_EXPIRE",
         }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ NAMES = {
     "RealtimeTicketError": "exceptions",
     "RealtimeTicketMiddleware": "middleware",
     "RealtimeTicketView": "views",
+    "Revoked": "exceptions",
     "StorageError": "exceptions",
     "Ticket": "tickets",
     "TicketService": "service",
