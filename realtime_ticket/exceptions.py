@@ -94,7 +94,10 @@ class StorageError(RealtimeTicketError):
 
 
 class OpenTransaction(RealtimeTicketError, RuntimeError):
-    """A ticket was to be consumed in a transaction whose rollback would revive it."""
+    """A ticket was to be consumed, or a disconnect written, in a transaction.
+
+    Its rollback would make the ticket valid again, or lose the disconnect.
+    """
 
 
 class UnsupportedBackend(RealtimeTicketError, NotImplementedError):

@@ -107,9 +107,9 @@ def for_good(connection: Any) -> Iterator[None]:
             stack.enter_context(transaction.atomic(using=alias, durable=True))
         except RuntimeError as exc:
             raise OpenTransaction(
-                f"Consume a ticket outside of transactions on {alias!r}: a rollback "
-                "would make it valid again. Or give tickets a database alias of their "
-                "own."
+                f"Consume and disconnect outside of transactions on {alias!r}: a "
+                "rollback would undo it, and make a spent ticket valid again. Or give "
+                "tickets a database alias of their own."
             ) from exc
         yield
 
