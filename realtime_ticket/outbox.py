@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 from weakref import WeakSet
 
@@ -81,6 +82,10 @@ class Outbox:
             except RuntimeError:
                 state.written.clear()  # it was written once, which mostly is enough
 
+    def close(self) -> None:
+        """Write nothing again that was written. What is kept stays."""
+        self._state.written.clear()
+
     def finish(self, timeout: float) -> None:
         """Wait as join() does, and log what is left."""
         if not self.join(timeout):
@@ -146,14 +151,17 @@ class Outbox:
 
     def _write_again(self, state: _State) -> None:
         """Write again what is due, until the storage fails."""
-        while state.written and state.written[0][2] <= time.monotonic():
-            slot, text, due = state.written[0]
+        while entry := next(iter(state.written), None):
+            slot, text, due = entry
+            if due > time.monotonic():
+                return
             try:
                 self._journal.add(slot, text)
             except Exception:
                 if time.monotonic() < due + KEEP:
                     return
-            state.written.popleft()
+            with suppress(ValueError):  # close() may have removed it
+                state.written.remove(entry)
 
 
 class _State:

@@ -253,6 +253,7 @@ class TicketService:
     def close(self) -> None:
         """Close connections and end the thread. The next call starts anew."""
         self.listener.close()
+        self.outbox.close()
         self._batches.close()
         self.backend.close()
 

@@ -298,3 +298,16 @@ def test_a_storage_that_stays_down_is_not_asked_again_for_ever(
     while store.closed == 0 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert store.closed == 1
+
+
+def test_a_service_that_is_closed_writes_nothing_again(
+    service: TicketService, store: Store
+) -> None:
+    service.disconnect(7)
+    service.close()
+    store.texts.clear()
+    closed = store.closed
+    deadline = time.monotonic() + WAIT
+    while store.closed == closed and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert store.texts == {}
