@@ -18,7 +18,7 @@ SERVER ?=
 SINCE ?=
 
 # Most tests wait, so more of them run side by side than there are processors.
-PYTEST = $(BIN)/python -m pytest -rs
+PYTEST = $(BIN)/python -m pytest -rfEs
 CROWD = $(PYTEST) -q -n $(WORKERS) --dist worksteal
 
 # Where every server is required, so is MariaDB's driver, which is compiled, and every
@@ -61,7 +61,7 @@ quick: $(VENV)/.test
 	REALTIME_TICKET_RUN=quick $(CROWD) $(ARGS)
 
 faults: $(VENV)/.test $(VENV)/.servers
-	$(BIN)/python -m pytest -rs tests/faults $(ARGS)
+	$(BIN)/python -m pytest -rfEs tests/faults $(ARGS)
 
 # No server may be missing: REALTIME_TICKET_REQUIRE_SERVERS=1 make mutants
 mutants: $(VENV)/.test $(VENV)/.servers

@@ -56,6 +56,7 @@ PARTS = [
             "test_histories.py",
             "test_read_many.py",
             "test_redis_*.py",
+            "test_disconnects_end_to_end.py",
         ),
         runs=("all", "row"),
     ),
@@ -66,8 +67,14 @@ PARTS = [
     ),
     Part(
         "examples",
-        "The demo, every example server, and deployments behind a proxy.",
-        ("test_servers.py", "test_recipes.py", "test_demo.py", "test_deployment.py"),
+        "The demo, every example and ASGI server, and deployments behind a proxy.",
+        (
+            "test_servers.py",
+            "test_live_servers.py",
+            "test_recipes.py",
+            "test_demo.py",
+            "test_deployment.py",
+        ),
     ),
     Part(
         "browser",
