@@ -1345,17 +1345,21 @@ def test_the_four_steps_of_the_servers_work(
     page = _run_page("servers/index.md", project)
 
     def judge(
-        *values: str, origin: str | None = "https://example.com", query: str = ""
+        *values: str,
+        origin: str | None = "https://example.com",
+        query: str = "",
+        method: str = "GET",
     ) -> Any:
         offered = ", ".join(["realtime-ticket.v1", *(f"ticket.{v}" for v in values)])
         headers = {"Sec-WebSocket-Protocol": offered}
         if origin:
             headers["Origin"] = origin
-        return asyncio.run(page["judge"](headers, query))
+        return asyncio.run(page["judge"](method, headers, query))
 
     value = _issue(issuer)
     for origin in ("https://evil.example", None):
         assert judge(value, origin=origin) == (403, None, None)
+    assert judge(value, method="OPTIONS") == (405, None, None)
     assert judge(value, query=f"ticket={_issue(issuer)}") == (401, None, None)
     status, ticket, subprotocol = judge(value)
     assert (status, ticket.username) == (None, "ana")
