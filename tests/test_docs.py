@@ -1166,7 +1166,10 @@ def test_the_example_in_node_agrees_with_the_vectors(tmp_path: Path) -> None:
           return [ticket?.id, ticket?.username];
         }});
         const judged = [];
-        for (const each of [null, ...vectors.refused]) {{
+        // It ends connections with their login, and so it reads the login's name.
+        const plain = vectors.tickets[0].data.slice(0, -1);
+        const sids = ["5", "null", "[]"].map((sid) => `${{plain}},"sid":${{sid}}}}`);
+        for (const each of [null, ...sids, ...vectors.refused]) {{
           judged.push(await judge(request, async () => each));
         }}
         console.log(JSON.stringify([opened, judged]));
@@ -1177,7 +1180,7 @@ def test_the_example_in_node_agrees_with_the_vectors(tmp_path: Path) -> None:
     for each in VECTORS["tickets"]:
         expected.append([each["claims"]["id"], each["claims"]["username"]])
     assert opened == expected
-    assert judged == [{"status": 401}] * (1 + len(VECTORS["refused"]))
+    assert judged == [{"status": 401}] * (4 + len(VECTORS["refused"]))
 
 
 @pytest.mark.usefixtures("modules")
