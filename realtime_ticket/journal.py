@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextvars import Context
 from typing import Final, NamedTuple
 
 from . import revocations
@@ -109,7 +110,8 @@ class Journal:
     """The journal of one storage and prefix, to write disconnects to and read them.
 
     ``expire`` is how long an entry stays, in seconds; writers and readers need the
-    same. Safe to use from any thread.
+    same. Safe to use from any thread. It is everybody's, so the backend sees nobody's
+    context variables: a tenant of the writer's would hide an entry from readers.
     """
 
     def __init__(self, backend: BaseBackend, *, prefix: str, expire: int) -> None:
@@ -152,7 +154,8 @@ class Journal:
 
     def add(self, slot: Slot, text: str) -> bool:
         """Put the text into this slot. Return False where it is taken."""
-        return self.backend.add_durably(self.key(slot), text, self.expire)
+        add = self.backend.add_durably
+        return Context().run(add, self.key(slot), text, self.expire)
 
     def key(self, slot: Slot) -> str:
         """Return the slot's key in the storage."""
@@ -160,7 +163,8 @@ class Journal:
 
     def read(self, slots: Sequence[Slot]) -> list[str | Exception | None]:
         """Return what stands in these slots, at most 500. See read_many()."""
-        return self.backend.read_many([self.key(slot) for slot in slots])
+        keys = [self.key(slot) for slot in slots]
+        return Context().run(self.backend.read_many, keys)
 
     def look(
         self, ranges: dict[int, range], slots: Sequence[Slot] = ()

@@ -413,6 +413,34 @@ class TestCache:
         }
         assert check_ids() == ["E011"]
 
+    @pytest.mark.parametrize(
+        ("backend", "options"),
+        [
+            (f"{CACHES}redis.RedisCache", REDIS_PATIENCE),
+            (
+                "django_redis.cache.RedisCache",
+                {"CONNECTION_POOL_KWARGS": REDIS_PATIENCE},
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("joined", [False, True])
+    def test_reading_from_replicas(
+        self, settings: Any, backend: str, options: dict[str, Any], joined: bool
+    ) -> None:
+        """W026: both Redis caches write to the first server and read from the others.
+
+        Mutants: check-knows-replicas-of-one-cache-only.
+        """
+        urls = ["redis://a.invalid", "redis://b.invalid"]
+        settings.CACHES = settings.CACHES | {
+            "tickets": {
+                "BACKEND": backend,
+                "LOCATION": ",".join(urls) if joined else urls,
+                "OPTIONS": options,
+            }
+        }
+        assert check_ids() == ["W026"]
+
     def test_ask_no_server(self, settings: Any) -> None:
         """A cache that is down can be checked."""
         settings.CACHES = settings.CACHES | {

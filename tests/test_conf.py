@@ -46,7 +46,8 @@ WRONG_REDIS: list[dict[str, Any]] = [
     {"cache": object()}, {"cache_config": object()}, {"url": 7}, {"url": b"redis://x"},
     {"url": "redis://x?socket_timeout=-1"},
     {"host": 7}, {"host": ""}, {"host": None}, {"host": ["x"]},
-    {"host": "redis://:s3cret@10.0.0.1"}, {"host": "a,b"},
+    {"host": "redis://:s3cret@10.0.0.1"}, {"host": "a,b"}, {"host": "a:6379"},
+    {"host": "[::1]"},
     {"port": 0}, {"port": 70_000}, {"port": -1}, {"port": "x"}, {"port": None},
     {"port": "s3cret"}, {"port": 1.5}, {"db": "x"}, {"db": -1}, {"db": None},
     {"unix_socket_path": 7}, {"username": 7}, {"password": ["s3cret"]},
@@ -75,7 +76,8 @@ WRONG_SENTINEL: list[dict[str, Any]] = [
     {"sentinel_kwargs": ["x"]}, {"sentinel_kwargs": {"pasword": "s3cret"}},
     {"sentinel_kwargs": {"socket_timeout": "1"}},
     *({"sentinels": wrong} for wrong in (
-        "a:1", [], [("a", 70_000)], [("redis://:s3cret@a", 1)], [(7, 1)], [("a", 1, 2)],
+        "a:1", [], [("a", 70_000)], [("redis://:s3cret@a", 1)], [("a:1", 1)], [(7, 1)],
+        [("a", 1, 2)],
     )),
     {"port": 6379}, {"url": "redis://a"}, {"connection_pool": None},
 ]  # fmt: skip

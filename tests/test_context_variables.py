@@ -12,6 +12,7 @@ from contextvars import ContextVar, copy_context
 from typing import Any
 
 import pytest
+from django.core.cache import caches
 
 from realtime_ticket import InvalidTicket, TicketService, service
 from realtime_ticket.backends.base import BaseBackend, Item
@@ -25,6 +26,17 @@ TENANTS = [f"tenant{number}" for number in range(20)]
 def tenant_key(key: str, key_prefix: str, version: int) -> str:
     """A KEY_FUNCTION, as django-tenants has one."""
     return f"{tenant.get()}:{key}"
+
+
+def of_tenants(settings: Any) -> None:
+    """Let there be a cache with that KEY_FUNCTION."""
+    settings.CACHES = settings.CACHES | {
+        "tenants": {
+            "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+            "LOCATION": "tenants",
+            "KEY_FUNCTION": f"{__name__}.tenant_key",
+        }
+    }
 
 
 class OneByOne(BaseBackend):
@@ -101,13 +113,7 @@ def test_a_ticket_of_one_tenant_is_not_let_in_at_another(settings: Any) -> None:
 
     Mutants: call-sees-the-context-of-its-batch.
     """
-    settings.CACHES = settings.CACHES | {
-        "tenants": {
-            "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
-            "LOCATION": "tenants",
-            "KEY_FUNCTION": f"{__name__}.tenant_key",
-        }
-    }
+    of_tenants(settings)
     with using(CacheBackend(alias="tenants")) as service:
         asyncio.run(tickets_stay_at_their_tenants(service))
 
@@ -147,6 +153,31 @@ def test_a_batch_sees_nobodys_context(sensitive: bool) -> None:
     with using(backend) as service:
         asyncio.run(scene())
     assert set(backend.seen) == {"nobody"}
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_a_disconnect_is_heard_whichever_tenant_it_comes_from(
+    settings: Any, twin: bool
+) -> None:
+    """A logout happens in a tenant's request, and the thread that hears has no tenant.
+
+    Mutants: disconnect-is-written-where-its-tenant-is,
+    disconnects-are-read-where-a-tenant-is.
+    """
+    of_tenants(settings)
+
+    async def scene() -> None:
+        tenant.set("acme")
+        if twin:
+            await service.adisconnect(7)
+        else:
+            service.disconnect(7)
+        assert [each.users for each in service.journal.since(0)[0]] == [("7",)]
+
+    with using(CacheBackend(alias="tenants")) as service:
+        asyncio.run(scene())
+        assert [each.users for each in service.journal.since(0)[0]] == [("7",)]
+    caches["tenants"].clear()
 
 
 def test_a_synchronous_call_sees_the_context_of_its_thread() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
@@ -14,8 +16,10 @@ from websockets.asyncio.server import ServerConnection, serve
 from examples.demo import processes
 from examples.demo.__main__ import EXAMPLES
 from examples.demo.walk import REFUSALS, present
+from realtime_ticket import get_service
 from realtime_ticket.handshake import PROTOCOL
 from tests import servers
+from tests.helpers import CLAIMS
 from tests.processes import free_ports
 
 ROOT = Path(__file__).parent.parent
@@ -141,3 +145,27 @@ def test_a_server_that_closes_instead_of_refusing_is_understood() -> None:
 
     assert asyncio.run(answer()) == "closed with 4401"
     assert "closed with 4401" in REFUSALS
+
+
+def test_a_preflight_spends_nothing(settings: Any) -> None:
+    """A browser sends it with the URL of the request, and so with its ticket."""
+    settings.DJANGO_PORT = 1
+    realtime = importlib.import_module("examples.demo.realtime")
+    ticket = get_service().issue(CLAIMS)
+
+    async def ask() -> bytes:
+        async with serve(
+            realtime.chat, "127.0.0.1", 0, process_request=realtime.let_in
+        ) as server:
+            port = server.sockets[0].getsockname()[1]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(
+                f"OPTIONS /?ticket={ticket.value} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            )
+            status = await reader.readline()
+            writer.close()
+            return status
+
+    # Older versions of websockets refuse it themselves.
+    assert asyncio.run(ask()).split()[1] in (b"405", b"400")
+    assert get_service().consume(ticket.value) == ticket

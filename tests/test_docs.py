@@ -1166,7 +1166,10 @@ def test_the_example_in_node_agrees_with_the_vectors(tmp_path: Path) -> None:
           return [ticket?.id, ticket?.username];
         }});
         const judged = [];
-        for (const each of [null, ...vectors.refused]) {{
+        // It ends connections with their login, and so it reads the login's name.
+        const plain = vectors.tickets[0].data.slice(0, -1);
+        const sids = ["5", "null", "[]"].map((sid) => `${{plain}},"sid":${{sid}}}}`);
+        for (const each of [null, ...sids, ...vectors.refused]) {{
           judged.push(await judge(request, async () => each));
         }}
         console.log(JSON.stringify([opened, judged]));
@@ -1177,7 +1180,7 @@ def test_the_example_in_node_agrees_with_the_vectors(tmp_path: Path) -> None:
     for each in VECTORS["tickets"]:
         expected.append([each["claims"]["id"], each["claims"]["username"]])
     assert opened == expected
-    assert judged == [{"status": 401}] * (1 + len(VECTORS["refused"]))
+    assert judged == [{"status": 401}] * (4 + len(VECTORS["refused"]))
 
 
 @pytest.mark.usefixtures("modules")
@@ -1345,17 +1348,21 @@ def test_the_four_steps_of_the_servers_work(
     page = _run_page("servers/index.md", project)
 
     def judge(
-        *values: str, origin: str | None = "https://example.com", query: str = ""
+        *values: str,
+        origin: str | None = "https://example.com",
+        query: str = "",
+        method: str = "GET",
     ) -> Any:
         offered = ", ".join(["realtime-ticket.v1", *(f"ticket.{v}" for v in values)])
         headers = {"Sec-WebSocket-Protocol": offered}
         if origin:
             headers["Origin"] = origin
-        return asyncio.run(page["judge"](headers, query))
+        return asyncio.run(page["judge"](method, headers, query))
 
     value = _issue(issuer)
     for origin in ("https://evil.example", None):
         assert judge(value, origin=origin) == (403, None, None)
+    assert judge(value, method="OPTIONS") == (405, None, None)
     assert judge(value, query=f"ticket={_issue(issuer)}") == (401, None, None)
     status, ticket, subprotocol = judge(value)
     assert (status, ticket.username) == (None, "ana")

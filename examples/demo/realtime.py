@@ -25,6 +25,9 @@ ROOM: set[ServerConnection] = set()
 async def let_in(connection: ServerConnection, request: Request) -> Response | None:
     """Consume the ticket before the connection is accepted, or refuse it."""
     headers = request.headers
+    # A preflight would spend the ticket. Older versions of websockets let in GET alone.
+    if getattr(request, "method", "GET") != "GET":
+        return connection.respond(HTTPStatus.METHOD_NOT_ALLOWED, "Use GET.\n")
     if headers.get("Origin") not in ORIGINS:
         return connection.respond(HTTPStatus.FORBIDDEN, "Wrong origin.\n")
     try:

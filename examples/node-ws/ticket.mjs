@@ -22,7 +22,8 @@ export function open(data, audience = "") {
     typeof claims.username === "string" &&
     Number.isSafeInteger(claims.iat) &&
     Number.isSafeInteger(claims.exp) &&
-    ("aud" in claims ? claims.aud : "") === audience;
+    ("aud" in claims ? claims.aud : "") === audience &&
+    (!("sid" in claims) || typeof claims.sid === "string");
   return good ? claims : null;
 }
 

@@ -21,6 +21,7 @@ from ._memory_checks import check_memory
 
 _DEFAULT_MAX_ENTRIES = 300
 _DJANGO_REDIS = "django_redis.cache.RedisCache"
+_DEFAULT_CLIENT = "django_redis.client.default.DefaultClient"
 _REDIS_HINT = (
     "redis-py 8 waits 5 seconds and tries ten times. Set socket_timeout, "
     "socket_connect_timeout and retry=Retry(NoBackoff(), 0) in its OPTIONS (with "
@@ -81,13 +82,25 @@ def _disconnects(cache: Any, alias: str) -> Iterator[checks.CheckMessage]:
             hint="Use another cache, or a backend of this package that is not a cache.",
             id="realtime_ticket.W025",
         )
-    elif isinstance(cache, RedisCache) and len(cache._servers) > 1:  # type: ignore[attr-defined]
+    elif _reads_replicas(cache):
         yield checks.Warning(
             f"The cache {alias!r} reads from replicas, which may not have a ticket or "
             "a disconnect yet.",
             hint="Name one server in its LOCATION, or use RedisSentinelBackend.",
             id="realtime_ticket.W026",
         )
+
+
+def _reads_replicas(cache: Any) -> bool:
+    """Tell whether the cache writes to its first server and reads from the others."""
+    if isinstance(cache, RedisCache):
+        return len(cache._servers) > 1  # type: ignore[attr-defined]
+    # Not those that are derived from it: a ShardClient has each value on one server.
+    client = getattr(cache, "_client_cls", object)
+    if names_of(client)[0] != _DEFAULT_CLIENT:
+        return False
+    servers = cache._server
+    return len(servers.split(",") if isinstance(servers, str) else servers) > 1
 
 
 def _honesty(

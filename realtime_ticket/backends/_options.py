@@ -18,7 +18,9 @@ def is_file(value: object) -> bool:
 
 
 def is_host(value: object) -> bool:
-    return isinstance(value, str) and value != "" and not {*"/@ ,"} & {*value}
+    if not isinstance(value, str) or value == "" or {*"/@ ,[]"} & {*value}:
+        return False
+    return value.count(":") != 1  # IPv6 has more. One is before a port.
 
 
 def is_time(value: object) -> bool:

@@ -97,7 +97,7 @@ def _are_errors(value: object) -> bool:
 
 
 _RULES: Final[dict[str, tuple[Callable[[object], bool], str]]] = {
-    "host": (is_host, "a host name or an address, not a URL"),
+    "host": (is_host, "a host name or an address, without a port, not a URL"),
     "port": (is_port, "a number from 1 to 65535"),
     "db": (is_number(0, 2**31 - 1), "a number"),
     "path": (is_text, "the path of a socket"),
