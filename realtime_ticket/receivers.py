@@ -91,10 +91,14 @@ def before_save(
     It asks the database, and only when it saves a user who is inactive or has no usable
     password. What the instance was loaded with may be old.
     """
-    if raw or instance._state.adding or not _is_user_model(type(instance)):
+    if raw or not _is_user_model(type(instance)):
         return
     locks = _locks(instance, update_fields)
     if not locks or not conf.disconnects_by_itself():
+        return
+    if instance._state.adding:
+        # Mostly a new user, but with the key of a stored one it takes their place.
+        instance.__dict__[_LOCKED_OUT] = True
         return
     users = get_user_model()._base_manager.using(using)
     stored = users.filter(pk=instance.pk).values(*locks).first()
@@ -104,9 +108,11 @@ def before_save(
 @_harmless
 def after_save(instance: Model, created: bool, using: str, **kwargs: Any) -> None:
     """Disconnect a user whose password was changed, or who is locked out."""
-    if created or not _is_user_model(type(instance)):
+    if not _is_user_model(type(instance)):
         return
     is_locked_out = instance.__dict__.pop(_LOCKED_OUT, False)
+    if created:
+        return
     # Set by set_password(), until save() has returned. An upgrade of the hash takes
     # it back before it saves.
     is_changed = getattr(instance, "_password", None) is not None

@@ -323,6 +323,16 @@ class TestDeactivation:
         old.save()
         assert len(heard) == 3
 
+    def test_is_found_in_a_new_instance_with_an_old_key(
+        self, ada: User, heard: Heard
+    ) -> None:
+        """A synchronisation saves users so, without loading them.
+
+        Mutants: deactivation-by-replacement-unheard.
+        """
+        User(pk=ada.pk, username="ada", is_active=False).save()
+        assert heard == [((ada.pk,), None)]
+
     def test_costs_no_query_but_its_own(self, ada: User) -> None:
         """A save of an active user asks nothing, and loads no deferred field.
 
