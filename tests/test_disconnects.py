@@ -537,8 +537,9 @@ class TestUserModels:
         person.save()
         pk = str(person.pk)
         disconnect(person.pk)
+        disconnect(person.pk.hex.upper())
         person.delete()
-        assert heard == [((pk,), None)] * 3
+        assert heard == [((pk,), None)] * 4
 
     def test_with_nothing_of_django_s(
         self, transactional_db: None, heard: Heard, settings: Any
@@ -611,7 +612,7 @@ class TestDisconnect:
             (ada, (ada.pk,)),
             (SimpleLazyObject(lambda: ada), (ada.pk,)),
             (ada.pk, (ada.pk,)),
-            ("ada", ("ada",)),
+            ("42", (42,)),
             ([ada, bob.pk], both),
             ({ada.pk: 1}, (ada.pk,)),
             ((user for user in (ada, bob)), both),
@@ -634,7 +635,10 @@ class TestDisconnect:
 
     @pytest.mark.parametrize(
         "user",
-        [None, True, 1.5, b"7", AnonymousUser(), User(), Person(), [None], object()],
+        [
+            *(None, True, 1.5, b"7", AnonymousUser(), User(), Person(), [None]),
+            *(object(), "ada", ["7", "ada"]),
+        ],
         ids=shown,
     )
     def test_refuses_what_is_no_user(
