@@ -9,6 +9,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
 from django.db import router, transaction
 from django.db.models import Model, QuerySet
 
@@ -92,8 +93,13 @@ def _ids_of(users: Any) -> list[int | str]:
 
 def _id_of(user: Any, model: type[Model]) -> int | str:
     if not isinstance(user, Model):
-        user_key(user)  # raises TypeError for what is no primary key
-        return ticket_id(user)
+        user_key(user)  # raises TypeError for what is no primary key of any model
+        try:
+            return ticket_id(model._meta.pk.to_python(user))
+        except ValidationError:
+            raise TypeError(
+                f"{user!r} is no primary key of a {model.__name__}."
+            ) from None
     if not isinstance(user, model):
         raise TypeError(f"A user is a {model.__name__}, not {user!r}.")
     if user.pk is None:

@@ -73,7 +73,7 @@ class Outbox:
         can miss it. In its slot it does no harm where it still is.
         """
         state = self._state
-        if self._journal.backend.thread_sensitive:  # a database, with transactions
+        if self._journal.backend.database:  # which loses nothing that it took
             return
         with state.lock:
             state.written.append((slot, text, time.monotonic() + CONFIRM_AFTER))

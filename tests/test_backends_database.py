@@ -190,7 +190,6 @@ class TestTransactions:
         assert async_to_sync(consume)(*tickets) == tickets
 
     @for_real
-    @for_real
     def test_another_database_does_not_matter(
         self, alias: str, service: TicketService
     ) -> None:

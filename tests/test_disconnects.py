@@ -323,6 +323,16 @@ class TestDeactivation:
         old.save()
         assert len(heard) == 3
 
+    def test_is_found_in_a_new_instance_with_an_old_key(
+        self, ada: User, heard: Heard
+    ) -> None:
+        """A synchronisation saves users so, without loading them.
+
+        Mutants: deactivation-by-replacement-unheard.
+        """
+        User(pk=ada.pk, username="ada", is_active=False).save()
+        assert heard == [((ada.pk,), None)]
+
     def test_costs_no_query_but_its_own(self, ada: User) -> None:
         """A save of an active user asks nothing, and loads no deferred field.
 
@@ -369,6 +379,18 @@ class TestDeletion:
         User.objects.all().delete()
         assert heard == [((pks[0],), None), ((pks[1],), None)]
 
+    def test_of_many_is_one_disconnect(
+        self, ada: User, bob: User, heard: Heard
+    ) -> None:
+        """Writing each by itself would hold up the commit of a thousand for minutes.
+
+        Mutants: deletions-one-by-one.
+        """
+        pks = [ada.pk, bob.pk]
+        User.objects.all().delete()
+        ((ids, session),) = heard
+        assert (sorted(ids), session) == (pks, None)
+
     def test_leaves_fast_deletes_alone(self, ada: User) -> None:
         """A receiver for every model would fetch each expired session, to delete it.
 
@@ -412,6 +434,29 @@ class TestTransaction:
             act()
             assert heard == []
         assert heard == [((ada.pk,), None)]
+
+    def test_that_is_rolled_back_adds_nobody_to_another(
+        self, ada: User, bob: User, heard: Heard
+    ) -> None:
+        """Whether in a savepoint or as a whole, before and after another one.
+
+        Mutants: deletions-of-a-rolled-back-savepoint,
+        deletions-of-a-rolled-back-transaction.
+        """
+
+        def roll_back() -> None:
+            with transaction.atomic():
+                ada.set_password("bombe")
+                ada.save()
+                transaction.set_rollback(True)
+
+        roll_back()
+        with transaction.atomic():
+            bob.set_password("bombe")
+            bob.save()
+            roll_back()
+            bob.save()
+        assert {ids for ids, _ in heard} == {(bob.pk,)}
 
     def test_in_manual_mode_is_not_awaited(self, ada: User, heard: Heard) -> None:
         """Django knows nothing of its commit."""
@@ -492,8 +537,9 @@ class TestUserModels:
         person.save()
         pk = str(person.pk)
         disconnect(person.pk)
+        disconnect(person.pk.hex.upper())
         person.delete()
-        assert heard == [((pk,), None)] * 3
+        assert heard == [((pk,), None)] * 4
 
     def test_with_nothing_of_django_s(
         self, transactional_db: None, heard: Heard, settings: Any
@@ -566,7 +612,7 @@ class TestDisconnect:
             (ada, (ada.pk,)),
             (SimpleLazyObject(lambda: ada), (ada.pk,)),
             (ada.pk, (ada.pk,)),
-            ("ada", ("ada",)),
+            ("42", (42,)),
             ([ada, bob.pk], both),
             ({ada.pk: 1}, (ada.pk,)),
             ((user for user in (ada, bob)), both),
@@ -589,7 +635,10 @@ class TestDisconnect:
 
     @pytest.mark.parametrize(
         "user",
-        [None, True, 1.5, b"7", AnonymousUser(), User(), Person(), [None], object()],
+        [
+            *(None, True, 1.5, b"7", AnonymousUser(), User(), Person(), [None]),
+            *(object(), "ada", ["7", "ada"]),
+        ],
         ids=shown,
     )
     def test_refuses_what_is_no_user(
@@ -670,3 +719,12 @@ class TestInATestCase:
         with TestCase.captureOnCommitCallbacks(execute=True):
             disconnect(user)
         assert heard == [((user.pk,), None)]
+
+    def test_captures_what_django_tells(self, db: None, heard: Heard) -> None:
+        """Each time, though all are in one transaction."""
+        user = User.objects.create_user("ada")
+        for password in ("enigma", "bombe"):
+            with TestCase.captureOnCommitCallbacks(execute=True):
+                user.set_password(password)
+                user.save()
+            assert heard.pop() == ((user.pk,), None)

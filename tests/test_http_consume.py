@@ -824,6 +824,28 @@ class TestALoginThatHasEnded:
         ).json()
         assert answer["disconnect"]["code"] == 4401
 
+    def test_is_told_like_any_refusal(
+        self, service: TicketService, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After the ticket was told as consumed, as by LiveTickets."""
+        ticket = service.issue(CLAIMS, audience="chat", session="s1")
+        service.disconnect(CLAIMS["id"], session="s1")
+        told: list[tuple[str, Any]] = []
+        monkeypatch.setattr(
+            service, "notify", lambda *event, **kw: told.append((*event, kw))
+        )
+        consume({"ticket": ticket.value, "audience": "chat"})
+        (_, consumed), rejected = told
+        assert consumed == {"ticket": ticket}
+        assert rejected == (
+            "rejected",
+            {
+                "reason": "revoked",
+                "fingerprint": ticket.fingerprint,
+                "audience": "chat",
+            },
+        )
+
     def test_concerns_no_other(self, service: TicketService) -> None:
         """Another session, and another user."""
         one = service.issue(CLAIMS, session="s2")

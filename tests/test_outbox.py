@@ -283,9 +283,22 @@ def test_a_storage_that_loses_its_memory_gets_the_disconnect_again(
 def test_a_database_keeps_its_memory_and_is_left_alone(
     service: TicketService, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Store, "thread_sensitive", True)
+    monkeypatch.setattr(Store, "database", "default")
     service.disconnect(7)
     assert service.outbox._state.thread is None
+
+
+def test_a_cache_of_django_may_be_redis_and_is_not_trusted(
+    service: TicketService, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutants: outbox-trusts-every-cache."""
+    monkeypatch.setattr(Store, "thread_sensitive", True)
+    service.disconnect(7)
+    store.texts.clear()
+    deadline = time.monotonic() + WAIT
+    while store.closed == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(store.texts) == 1
 
 
 def test_a_storage_that_stays_down_is_not_asked_again_for_ever(

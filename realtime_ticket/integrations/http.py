@@ -127,6 +127,12 @@ class ServiceView(View):
             and each.refuses(ticket.session, ticket.issued_at, tolerance=TOLERANCE)
             for each in disconnects
         ):
+            self.get_service().notify(
+                "rejected",
+                reason="revoked",
+                fingerprint=ticket.fingerprint,
+                audience=ticket.audience,
+            )
             raise InvalidTicket("revoked")
 
     def read_json(self) -> dict[str, Any]:
