@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
+import django
 import pytest
 import redis
 
@@ -29,6 +30,7 @@ CLAIMS = {"id": 7, "username": "ada"}
 GOOD = "rt_" + "a" * 43
 """A string in the format of a ticket that nobody issued."""
 
+ADMINS = ["ada@example.com"] if django.VERSION >= (6, 0) else [("", "ada@example.com")]
 NOWHERE = "/nonexistent/socket"
 WAIT = 10.0
 """Seconds after which a test that waits for a thread has failed."""

@@ -139,3 +139,6 @@ CACHES |= {
 }
 
 REALTIME_TICKET_BACKEND = "realtime_ticket.backends.locmem.LocMemBackend"
+
+# Django 6.1 asks for it. Its tests put a backend in place that keeps mails in memory.
+MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}

@@ -251,7 +251,7 @@ def test_a_thread_that_was_killed_is_replaced(
     with monkeypatch.context() as patch:
         patch.setattr(service.journal, "write", kill)
         service.disconnect(7, background=True)
-        assert not service.outbox.join(WAIT)
+        assert not service.outbox.join(0.2)
     service.disconnect(8, background=True)
     assert service.outbox.join(WAIT)
     assert users(service) == ["7", "8"]

@@ -30,7 +30,7 @@ from realtime_ticket.integrations.http import AuthorizeView
 from realtime_ticket.reports import TicketReporterFilter, hide_tickets
 from realtime_ticket.views import AsyncRealtimeTicketView
 from tests import servers
-from tests.helpers import CLAIMS, GOOD
+from tests.helpers import ADMINS, CLAIMS, GOOD
 from tests.servers import free_port
 
 KEY = "a-key-of-these-tests-that-is-long-enough"
@@ -85,7 +85,7 @@ pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db]
 
 @pytest.fixture(autouse=True)
 def _site(settings: Any) -> Iterator[None]:
-    settings.ADMINS = [("ada", "ada@example.com")]
+    settings.ADMINS = ADMINS
     settings.REALTIME_TICKET_SERVICE_KEYS = [KEY]
     (handler,) = (
         handler

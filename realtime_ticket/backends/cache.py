@@ -79,7 +79,11 @@ class CacheBackend(BaseBackend):
             return self.add(key, data, expire)
 
     def close(self) -> None:
+        connection = getattr(self._local, "connection", None)
         self._local = threading.local()
+        cache = getattr(connection, "cache", None)
+        if table := getattr(cache, "cache_model_class", None):
+            _hang_up(table)
 
     @property
     def _connection(self) -> _Connection:
@@ -128,12 +132,26 @@ class CacheBackend(BaseBackend):
 
 def _revive(table: Any) -> None:
     """Replace connections to Django's cache table that died, or came by a fork."""
-    from django.db import router
-
     from ._connection import live_connection
 
-    for alias in {router.db_for_read(table), router.db_for_write(table)}:
+    for alias in _aliases(table):
         live_connection(alias)
+
+
+def _hang_up(table: Any) -> None:
+    """Close this thread's connections to Django's cache table: its thread may end."""
+    from ._connection import own_connection
+
+    for alias in _aliases(table):
+        connection = own_connection(alias)
+        if not connection.in_atomic_block:  # which would be rolled back
+            connection.close()
+
+
+def _aliases(table: Any) -> set[str]:
+    from django.db import router
+
+    return {router.db_for_read(table), router.db_for_write(table)}
 
 
 class _Connection:

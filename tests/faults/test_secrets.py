@@ -58,7 +58,7 @@ from realtime_ticket.lazy import LazyTicket
 from tests import servers
 from tests.faults.planted import OnCache, OnDatabase, OnMemcached, OnRedis
 from tests.faults.test_hostile import KEY, authorize, post
-from tests.helpers import CLAIMS, NOWHERE, silent_server, using
+from tests.helpers import ADMINS, CLAIMS, NOWHERE, silent_server, using
 from tests.servers import Node, free_port
 from tests.test_asgi import App, Peer, showing
 from tests.test_service import Door, both_doors
@@ -551,7 +551,7 @@ class TestErrorPages:
     @pytest.fixture
     def get(self, settings: Any, db: None) -> Callable[..., str]:
         """Return how to get a page as a user who is logged in."""
-        settings.ADMINS = [("ada", "ada@example.com")]
+        settings.ADMINS = ADMINS
         user = User.objects.create_user("ada")
 
         def get(place: str, **headers: str) -> str:
