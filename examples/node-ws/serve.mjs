@@ -23,6 +23,7 @@ export async function serve(getdel, mget) {
     const { claims, status } = await judge(request, getdel);
     const refused = claims ? disconnects.refuses(claims) : status;
     if (refused) return response.writeHead(refused).end();
+    if (response.destroyed) return; // its client has left, and "close" will not come
     response.on("close", disconnects.watch(claims, () => response.end()));
     response.writeHead(200, {
       "Content-Type": "text/event-stream",
