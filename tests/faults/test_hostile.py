@@ -640,7 +640,7 @@ class TestASGI:
         with within(BOUND), using(RecordingBackend()) as service:
             peer = Peer(scope).connect(
                 TicketMiddleware(app, origins=origins, service=service,
-                                 required=required, refusal=refusal)
+                                 required=required, refusal=refusal, disconnect=False)
             )  # fmt: skip
             assert all(map(is_key, keys_of(service)))
         assert peer.sent
@@ -667,10 +667,11 @@ class TestASGI:
                 "query_string": b"%s&ticket=%s&%s"
                 % (noise, ticket.value.encode(), b"%ff" * MEGABYTE),
             }
-            assert Peer(dict(scope)).connect(guard(app, service)).is_let_in
+            middleware = guard(app, service, disconnect=False)
+            assert Peer(dict(scope)).connect(middleware).is_let_in
             assert app.scope["ticket"] == ticket
             assert ticket.value.encode() not in app.scope["query_string"]
-            assert not Peer(dict(scope)).connect(guard(app, service)).is_let_in
+            assert not Peer(dict(scope)).connect(middleware).is_let_in
 
 
 FORM = "application/x-www-form-urlencoded"
