@@ -506,6 +506,44 @@ class TestAnApplicationThatDoesNotReturn:
             asyncio.run(main())
         assert "not returned 0.1 seconds after" in caplog.text
 
+    def test_is_cancelled_again(
+        self, service: TicketService, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One that swallowed it, or lost it. Nothing is left cancelled.
+
+        Mutants: asgi-live-cancels-once, asgi-live-keeps-its-cancellation.
+        """
+        monkeypatch.setattr(_asgi_live, "_CANCEL_AGAIN", 0.05)
+        cancellations = 0
+
+        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+            nonlocal cancellations
+            await accepted(receive, send)
+            ready.set()
+            for _ in range(3):
+                try:
+                    await asyncio.sleep(0.5)
+                except asyncio.CancelledError:
+                    cancellations += 1
+
+        async def main() -> None:
+            async def serve() -> int:
+                await server.serve(app, grace=0.05)
+                task = asyncio.current_task()
+                assert task is not None
+                return task.cancelling()
+
+            app = App(lambda receive, send: talk(receive, send, app.ready))
+            server = Server(service)
+            task = asyncio.create_task(serve())
+            await app.ready.wait()
+            await server.revoke()
+            assert await task == 0
+
+        with within(3.0):
+            asyncio.run(main())
+        assert cancellations == 3
+
     def test_leaves_time_to_others(self, service: TicketService) -> None:
         """It may call receive() or send() in a loop, and the loop still turns.
 

@@ -26,6 +26,10 @@ _PAUSE: Final = 0.01
 """Seconds that a call takes once it has no effect: an application that goes on in a
 loop must not keep the others of its event loop waiting."""
 
+_CANCEL_AGAIN: Final = 10.0
+"""Seconds after which an application that goes on is cancelled again: it may not know,
+for the ``asyncio.wait_for()`` of Python 3.11 can lose a cancellation."""
+
 _BEGINS: Final = ("websocket.accept", "http.response.start")
 _ENDS: Final = (
     "websocket.close",
@@ -79,7 +83,8 @@ class Connection:
         """Whether the application has received its first message."""
         self._begun = self._ended = False
         """Whether the client got the beginning, and the end, of an answer."""
-        self._is_cancelled = False
+        self._cancels = 0
+        """How often the application was cancelled."""
 
     async def watch(self, live: LiveTickets, ticket: Ticket) -> None:
         """Let the login of this ticket end the connection. Raise what awatch() does."""
@@ -95,15 +100,15 @@ class Connection:
         except ConnectionRevoked:
             logger.debug("An application ended because it could not send any more.")
         except asyncio.CancelledError:
-            # Ours is not taken back yet. More than that come from the server.
-            if not self._is_cancelled or task.cancelling() > cancelling + 1:
+            # Ours are not taken back yet. More than those come from the server.
+            if not self._cancels or task.cancelling() > cancelling + self._cancels:
                 raise
         finally:
             self._task = None
             self._watch.close()
             if self._revoked:
                 self._overdue.cancel()
-                if self._is_cancelled:
+                for _ in range(self._cancels):
                     task.uncancel()
                 await self._closing
 
@@ -207,14 +212,16 @@ class Connection:
         }
 
     def _cancel(self) -> None:
-        """Cancel the application, which has had its time."""
+        """Cancel the application, which has had its time, and again until it ends."""
         logger.warning(
             "An application has not returned %g seconds after its user was "
             "disconnected, and is cancelled.",
             self._grace,
         )
-        self._is_cancelled = True
+        self._cancels += 1
         cast("asyncio.Task[object]", self._task).cancel()
+        loop = asyncio.get_running_loop()
+        self._overdue = loop.call_later(_CANCEL_AGAIN, self._cancel)
 
 
 def _current_task() -> asyncio.Task[object]:
