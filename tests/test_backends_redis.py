@@ -368,7 +368,9 @@ class TestTrouble:
         Mutants: redis-connects-twice, redis-waits-five-seconds.
         """
         with silent_server(tmp_path / "s") as path:
-            backend = RedisBackend(unix_socket_path=path)
+            backend = RedisBackend(
+                unix_socket_path=path, db=1
+            )  # which it selects first
             started = time.monotonic()
             with pytest.raises(redis.TimeoutError):
                 backend.pop(GOOD)
