@@ -203,8 +203,9 @@ def test_it_comes_back_from_the_back_forward_cache(
 
 def test_it_goes_on_in_a_page_that_was_kept_while_it_waited(page: Page) -> None:
     """Leaving the page stops the attempts, and coming back begins them again."""
-    page.connect(minDelay=50, maxDelay=60_000, ticketUrl="/nowhere/")
-    page.wait_for("waiting", 3)
+    # For seconds: a browser keeps no page that is just fetching something.
+    page.connect(minDelay=5_000, maxDelay=60_000, ticketUrl="/nowhere/")
+    page.wait_for("waiting")
     leave_and_return(page)
     page.wait_for("connecting", len(page.heard("connecting")) + 1)
 
