@@ -251,7 +251,10 @@ def test_a_thread_that_was_killed_is_replaced(
     with monkeypatch.context() as patch:
         patch.setattr(service.journal, "write", kill)
         service.disconnect(7, background=True)
-        assert not service.outbox.join(WAIT)
+        thread = service.outbox._state.thread
+        assert thread is not None
+        thread.join(WAIT)
+        assert not service.outbox.join(0)
     service.disconnect(8, background=True)
     assert service.outbox.join(WAIT)
     assert users(service) == ["7", "8"]
