@@ -63,6 +63,8 @@ async def chat(request, websocket):
         await websocket.close(exc.close_code, exc.close_reason)
     except InvalidTicket:  # its login ended before it was shown
         await websocket.close(Revoked.close_code)
+    except StorageError:  # nobody can tell whether it has
+        await websocket.close(4013)
     except asyncio.CancelledError:  # Sanic stops, and would say 1000: for good
         await websocket.close(1001)
         raise
@@ -74,7 +76,7 @@ async def events(request):
         content_type="text/event-stream",
         headers={"Cache-Control": "no-store", "Access-Control-Allow-Origin": ORIGIN},
     )
-    with suppress(Revoked, InvalidTicket):
+    with suppress(Revoked, InvalidTicket, StorageError):
         async with live.hold(request.ctx.ticket):
             await stream.send(": connected\n\n")
             await stream.send(f"data: Hello, {request.ctx.ticket.username}!\n\n")

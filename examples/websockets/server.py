@@ -60,6 +60,8 @@ async def chat(connection):
         await connection.close(exc.close_code, exc.close_reason)
     except InvalidTicket:  # its login ended before it was shown
         await connection.close(Revoked.close_code)
+    except StorageError:  # nobody can tell whether it has
+        await connection.close(4013)
 
 
 async def main():
