@@ -547,7 +547,7 @@ class TestDatabase:
         def refused(*args: object) -> None:
             raise AssertionError("connected")
 
-        # Of the class: what is undone on an instance stays there, and blocks it for ever.
+        # Of the class: what is undone on an instance stays there, and blocks it.
         backend = type(connections["default"])
         monkeypatch.setattr(backend, "ensure_connection", refused)
         assert check_ids() == []
