@@ -547,7 +547,9 @@ class TestDatabase:
         def refused(*args: object) -> None:
             raise AssertionError("connected")
 
-        monkeypatch.setattr(connection, "ensure_connection", refused)
+        # Of the class: what is undone on an instance stays there, and blocks it.
+        backend = type(connections["default"])
+        monkeypatch.setattr(backend, "ensure_connection", refused)
         assert check_ids() == []
 
     @pytest.mark.parametrize("alias", ["postgresql", "mariadb"])

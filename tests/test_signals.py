@@ -172,18 +172,17 @@ class TestInAnEventLoopOfItsOwn:
         connect(ticket_rejected, receiver)
         connect(ticket_consumed, receiver)
         service = get_service()
-        stop = time.monotonic() + 1.5
 
         async def junk() -> None:
-            while time.monotonic() < stop:
+            while True:
                 with suppress(InvalidTicket):
                     await service.aconsume(tickets.new_value())
 
         async def scene() -> list[float]:
             attackers = [asyncio.create_task(junk()) for _ in range(500)]
             await asyncio.sleep(0.2)
-            times = []
-            while time.monotonic() < stop:
+            times: list[float] = []
+            while len(times) < 20 and max(times, default=0) < 1:
                 started = time.monotonic()
                 ticket = await service.aissue(CLAIMS)
                 await service.aconsume(ticket.value)
@@ -192,9 +191,7 @@ class TestInAnEventLoopOfItsOwn:
                 attacker.cancel()
             return times
 
-        times = asyncio.run(scene())
-        assert max(times) < 1
-        assert len(times) > 3
+        assert max(asyncio.run(scene())) < 1
 
     def test_what_is_not_sent_is_counted_in_the_log(
         self,
