@@ -48,6 +48,9 @@ STUBBORN = ["/echo/stubborn", "/greedy/stubborn", "/busy/stubborn", "/duplex/mut
 """The last of them reads nothing."""
 FRAMEWORKS = ("starlette", "fastapi", "litestar", "channels")
 FRAMEWORK_SERVER = "uvicorn-sansio"
+NOT_AT_ALL = ("not at all", "")
+"""How a connection ended whose client read no close frame."""
+
 WITHOUT_REASON = "daphne"
 """It cannot send one."""
 
@@ -78,7 +81,7 @@ class Report:
 
     def end(self, path: str) -> tuple[Any, str]:
         """Return how the connection ended for its client."""
-        return self.closed.get(path, (0.0, "not at all", ""))[1:]
+        return self.closed.get(path, (0.0, *NOT_AT_ALL))[1:]
 
     def disconnect(self, path: str) -> tuple[float, Any]:
         """Return after how many seconds its application was told, and with which code.
@@ -331,8 +334,13 @@ def test_a_client_is_told_why(name: str, report: Report) -> None:
     Mutants: asgi-live-closes-nothing.
     """
     reason = "" if name == WITHOUT_REASON else "disconnected kind=session"
-    for path in [f"/{kind}/polite" for kind in POLITE] + STUBBORN[:-1]:
-        assert report.end(path) == (4401, reason), path
+    told = (4401, reason)
+    for path in [f"/{kind}/polite" for kind in POLITE]:
+        assert report.end(path) == told, path
+    for path in STUBBORN[:-1]:
+        # A client that sends on can be reset before it has read the close frame.
+        allowed = [told, NOT_AT_ALL] if name == "granian" else [told]
+        assert report.end(path) in allowed, path
 
 
 def test_an_application_gets_not_one_more_message(report: Report) -> None:
