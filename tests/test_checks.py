@@ -21,6 +21,7 @@ from django_redis.client.herd import HerdClient
 
 from realtime_ticket.backends import _database_checks
 from realtime_ticket.backends.database import DatabaseBackend
+from realtime_ticket.checks import check_storage
 from tests import servers
 from tests.helpers import hide_package, real_redis
 
@@ -625,3 +626,8 @@ class TestStorages:
         assert check_ids(["other"]) == []
         configure(EXPIRE=0)
         assert check_ids(["default"]) == ["E003"]
+
+
+def test_nothing_is_asked_without_a_database() -> None:
+    """As Django 5.2 runs the check in ``manage.py check``."""
+    assert check_storage(databases=None) == []

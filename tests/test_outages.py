@@ -18,6 +18,7 @@ import pytest
 from django.db import connections
 
 from realtime_ticket import StorageError, outages, tickets
+from realtime_ticket.backends import _cache_outages
 from realtime_ticket.backends.base import BaseBackend
 from realtime_ticket.backends.cache import CacheBackend
 from realtime_ticket.backends.database import DatabaseBackend
@@ -387,3 +388,16 @@ class TestReasons:
         assert record.getMessage() == text
         assert PASSWORD not in text and PASSWORD[::-1] not in text
         assert not tickets.value_format().search(text)
+
+
+@pytest.mark.parametrize(
+    "location, place",
+    [
+        ("unix:///run/redis.sock", "/run/redis.sock"),
+        ("redis://:pass[word@localhost", ""),
+        ("redis://:secret@a:6380", "a:6380"),
+    ],
+)
+def test_the_address_of_a_cache_has_no_password(location: str, place: str) -> None:
+    """And a URL that cannot be read is left out, since it may hold one."""
+    assert _cache_outages._place_of(location) == place

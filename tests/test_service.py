@@ -192,6 +192,28 @@ class TestArguments:
             TicketService(backend, expire=expire)
         assert backend.calls == []
 
+    @pytest.mark.parametrize(
+        "login",
+        [
+            {"session": 7},
+            {"session": None},
+            {"session": "x" * 129},
+            {"max_age": -1},
+            {"max_age": True},
+            {"max_age": 60.0},
+            {"max_age": 2**53},
+        ],
+        ids=ascii,
+    )
+    def test_a_login_is_named_by_a_str_and_lasts_whole_seconds(
+        self, open_door: Any, login: dict[str, Any]
+    ) -> None:
+        """Anything else raises ValueError; nothing is stored."""
+        backend = RecordingBackend()
+        with pytest.raises(ValueError, match=r"A session is a str|max_age is an int"):
+            open_door(backend).issue(CLAIMS, **login)
+        assert backend.calls == []
+
     def test_a_service_needs_a_lifetime(self) -> None:
         """None is no lifetime for a service, though it is for one call."""
         with pytest.raises(ValueError, match="int >= 1"):

@@ -23,6 +23,7 @@ from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.batching import GroupCommit
 from realtime_ticket.testing import AsyncDoor, BackendContract
 from tests import servers
+from tests.helpers import RecordingBackend
 
 
 class OnRedis(RedisBackend):
@@ -462,3 +463,20 @@ def test_the_contract_runs_under_unittest() -> None:
     assert result.wasSuccessful(), result.failures + result.errors
     assert result.testsRun == len(clauses(BackendContract))
     assert 0 < len(result.skipped) < result.testsRun
+
+
+@pytest.mark.parametrize(
+    "clause", ["test_disconnects_are_heard", "test_reading_takes_nothing"]
+)
+def test_a_backend_for_tickets_only_skips_the_journal(clause: str) -> None:
+    """A third party's backend without read_many() still passes the contract."""
+    with pytest.raises(unittest.SkipTest, match="no read_many"):
+        getattr(suite_for(RecordingBackend), clause)()
+
+
+def test_an_asynchronous_store_pops_key_by_key() -> None:
+    """As the clause about racing processes does, in processes that are not measured."""
+    store = testing.AsyncStore(LocMemBackend())
+    keys = [store.new_key() for _ in range(2)]
+    assert store.add_many([Item(key, key, 60) for key in keys]) == [True, True]
+    assert store.pop_all([*keys, keys[0]], threading.Barrier(1)) == [*keys, None]

@@ -299,6 +299,11 @@ class TestDecode:
             '{"id":7,"username":"ada","iat":1,"exp":2,"aud":"chat"}',
             '{"id":7,"username":"ada","iat":1,"exp":2,"aud":null}',
             '{"id":7,"username":"ada","iat":1,"exp":2,"aud":false}',
+            '{"id":7,"username":"ada","iat":1,"exp":2,"sid":7}',
+            '{"id":7,"username":"ada","iat":1,"exp":2,"sid":"' + "x" * 129 + '"}',
+            '{"id":7,"username":"ada","iat":1,"exp":2,"max_age":"60"}',
+            '{"id":7,"username":"ada","iat":1,"exp":2,"max_age":-1}',
+            '{"id":7,"username":"ada","iat":1,"exp":2,"max_age":1.5}',
             '{"id":7,"username":"ada","iat":1,"exp":2,"x":NaN}',
             '{"id":7,"username":"ada","iat":1,"exp":2,"x":Infinity}',
             '{"id":7,"username":"ada","iat":1,"exp":2,"x":-Infinity}',
@@ -322,6 +327,13 @@ class TestDecode:
         with pytest.raises(InvalidTicket) as caught:
             decoded(data)
         assert caught.value.reason == "mismatch"
+
+    def test_reads_the_login(self) -> None:
+        """Its name, and its seconds: 60.0 is 60 to JavaScript."""
+        text = '{"id":7,"username":"ada","iat":1,"exp":2,"sid":"a","max_age":60.0}'
+        ticket = tickets.decode(text, value=GOOD, audience="")
+        assert (ticket.session, ticket.max_age) == ("a", 60)
+        assert ticket.claims == {"id": 7, "username": "ada"}
 
     @pytest.mark.parametrize(("issued", "shown_at"), [("chat", "news"), ("", "chat")])
     def test_refuses_another_audience(self, issued: str, shown_at: str) -> None:
