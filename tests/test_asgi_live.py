@@ -391,7 +391,7 @@ class TestBeforeAnAnswer:
             if is_connected:
                 heard.append(await receive())
             ready.set()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)  # the user is disconnected meanwhile
             await send(ACCEPT)
             heard.extend([await receive() for _ in range(3 - is_connected)])
 
