@@ -162,7 +162,7 @@ class TestReceive:
             await accepted(receive, send)
             server.says("before")
             ready.set()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)  # the user is disconnected meanwhile
             server.says("after")
             heard.extend([await receive() for _ in range(3)])
 
