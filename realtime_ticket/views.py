@@ -68,8 +68,7 @@ class BaseTicketView(View):
         view = csrf_protect(super().as_view(**initkwargs))
         # Under ATOMIC_REQUESTS, Django refuses async views; and in a transaction, the
         # database backend does not sweep expired tickets.
-        for alias in connections if settings.configured else ():
-            view = non_atomic_requests(using=alias)(view)
+        view = outside_transactions(view)
         # LoginRequiredMiddleware would redirect to a page where a script needs a 401.
         return login_not_required(view)
 
@@ -157,6 +156,15 @@ class AsyncRealtimeTicketView(BaseTicketView):
         self, request: HttpRequest, *args: Any, **kwargs: Any
     ) -> JsonResponse:
         return self._method_not_allowed()
+
+
+def outside_transactions(
+    view: Callable[..., HttpResponseBase],
+) -> Callable[..., HttpResponseBase]:
+    """Return the view, to be run without the transactions of ``ATOMIC_REQUESTS``."""
+    for alias in connections if settings.configured else ():
+        view = non_atomic_requests(using=alias)(view)
+    return view
 
 
 def _not_stored(response: JsonResponse) -> JsonResponse:

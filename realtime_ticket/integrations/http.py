@@ -13,10 +13,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
-from django.db import connections
-from django.db.transaction import non_atomic_requests
 from django.http import (
     Http404,
     HttpRequest,
@@ -38,6 +35,7 @@ from realtime_ticket.reports import hide_tickets, logged_by_us
 from realtime_ticket.revocations import Disconnect, user_key
 from realtime_ticket.service import TicketService
 from realtime_ticket.tickets import Ticket, check_audience
+from realtime_ticket.views import outside_transactions
 from realtime_ticket.watches import TOLERANCE
 
 
@@ -67,9 +65,7 @@ class ServiceView(View):
         view = sensitive_variables()(super().as_view(**initkwargs))
         view = never_cache(csrf_exempt(view))
         # Or a rollback of the request's transaction would revive the ticket.
-        for alias in connections if settings.configured else ():
-            view = non_atomic_requests(using=alias)(view)
-        return login_not_required(view)
+        return login_not_required(outside_transactions(view))
 
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
