@@ -272,8 +272,12 @@ class JournalReader:
         elif self._failing is None:
             first = reading._replace(wall=reading.wall - self._journal.expire)
             self._failing = self._last or first
-        for slot in sorted(reading.found):
-            self._learn(slot, reading)
+        slots = sorted(reading.found)
+        for slot in slots:
+            self._learn(slot, reading.monotonic)
+        known = {witness.slot for witness in self._witnesses}
+        for slot in [slot for slot in slots if slot not in known][-_WITNESSES:]:
+            self._add_witness(slot, reading.found[slot])
         for slot in self._holes.keys() & reading.unread:
             self._holes[slot] = reading.monotonic  # it may not be empty
         self._last = reading
@@ -328,19 +332,20 @@ class JournalReader:
             if limit < monotonic and (not unread or self._last.monotonic <= limit):
                 yield _UNREAD
 
-    def _learn(self, slot: Slot, reading: Reading) -> None:
+    def _learn(self, slot: Slot, monotonic: float) -> None:
         """Remember a slot that is taken, and the empty ones before it."""
         second, number = slot
         count = self._counts.get(second, 0)
         for earlier in range(count, number):
-            self._holes[Slot(second, earlier)] = reading.monotonic
+            self._holes[Slot(second, earlier)] = monotonic
         self._counts[second] = max(count, number + 1)
         self._holes.pop(slot, None)
-        text = reading.found[slot]
-        if all(slot != known.slot for known in self._witnesses):
-            entry = revocations.decode(text)
-            life = entry.expire if entry else 0  # of garbage nobody knows
-            self._witnesses.append(Witness(slot, text, second + life - _WITNESS_MARGIN))
+
+    def _add_witness(self, slot: Slot, text: str) -> None:
+        entry = revocations.decode(text)
+        life = entry.expire if entry else 0  # of garbage nobody knows
+        until = slot.second + life - _WITNESS_MARGIN
+        self._witnesses.append(Witness(slot, text, until))
 
     def _drop_old(self, reading: Reading) -> None:
         """Forget what no reading will ask for again."""
