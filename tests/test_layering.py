@@ -25,7 +25,7 @@ LEVELS = {
     1: ["backends", "backends.base", "batching", "journal", "listener", "live",
         "outbox", "service", "watches"],
     2: ["backends.*", "models", "migrations", "migrations.*", "testing"],
-    3: ["conf", "signals", "signal_queue"],
+    3: ["conf", "signals", "signal_queue", "signalling"],
     4: ["shortcuts", "lazy", "views", "urls", "middleware", "context_processors",
         "checks", "reports", "doctor", "apps", "management", "management.*",
         "templatetags", "templatetags.*", "admin", "disconnects", "receivers",
