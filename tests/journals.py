@@ -10,7 +10,7 @@ import pytest
 
 from realtime_ticket import TicketService
 from realtime_ticket.backends.base import BaseBackend
-from realtime_ticket.journal import JournalReader
+from realtime_ticket.journal_reader import JournalReader
 from realtime_ticket.live import LiveTickets, Revoked
 from realtime_ticket.revocations import Disconnect
 from realtime_ticket.tickets import Ticket

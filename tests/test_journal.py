@@ -7,7 +7,8 @@ import json
 import pytest
 
 from realtime_ticket import OpenTransaction, StorageError
-from realtime_ticket.journal import Journal, JournalReader, Slot
+from realtime_ticket.journal import Journal, Slot
+from realtime_ticket.journal_reader import JournalReader
 from tests.journals import START, Clocks, Store, doubt, entry, heard
 
 

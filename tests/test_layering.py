@@ -23,8 +23,8 @@ DRIVERS = {"redis", "pymemcache", "psycopg", "psycopg2", "MySQLdb", "sqlite3",
            "django_redis"}  # fmt: skip
 LEVELS = {
     0: ["exceptions", "tickets", "handshake", "outages", "revocations"],
-    1: ["backends", "backends.base", "batching", "journal", "listener", "live",
-        "outbox", "service", "watches"],
+    1: ["backends", "backends.base", "batching", "journal", "journal_reader",
+        "listener", "live", "outbox", "service", "watches"],
     2: ["backends.*", "models", "migrations", "migrations.*", "testing"],
     3: ["conf", "signals", "signal_queue", "signalling"],
     4: ["shortcuts", "lazy", "views", "urls", "middleware", "context_processors",
@@ -58,8 +58,8 @@ THIRD_PARTIES = {
 """The modules that may import a package other than Django."""
 
 WITHOUT_DJANGO = ["", "exceptions", "tickets", "handshake", "outages", "revocations",
-                  "batching", "journal", "listener", "live", "outbox", "service",
-                  "watches", "testing", "backends", "backends.base", "backends.redis",
+                  "batching", "journal", "journal_reader", "listener", "live",
+                  "outbox", "service", "watches", "testing", "backends", "backends.base", "backends.redis",
                   "backends.redis_sentinel", "backends.redis_cluster",
                   "backends.memcached", "backends.locmem", "integrations",
                   "integrations.asgi"]  # fmt: skip
