@@ -12,8 +12,8 @@ from django.contrib.auth.models import User
 from django.test import RequestFactory
 
 from realtime_ticket import InvalidAudience, get_service
+from tests.asgi import Peer, a_scope
 from tests.docs.pages import run_page
-from tests.test_asgi import Peer, a_scope
 
 
 @pytest.fixture
