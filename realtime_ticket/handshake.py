@@ -24,11 +24,12 @@ section 4.1), and a ticket must not be echoed: a response header may be logged.
 PARAMETER: Final = "ticket"
 """The query parameter that carries a ticket."""
 
-Carrier = Literal["subprotocol", "query", "header"]
-CARRIERS: Final[tuple[Carrier, ...]] = ("subprotocol", "query", "header")
-"""Where a ticket may be: in ``Sec-WebSocket-Protocol``, in the URL, in
-``Authorization``."""
+Carrier = Literal["subprotocol", "query", "authorization"]
+CARRIERS: Final[tuple[Carrier, ...]] = ("subprotocol", "query", "authorization")
+"""Where a ticket may be: in ``Sec-WebSocket-Protocol``, in the URL's query, or in the
+header ``Authorization``."""
 
+_CARRIERS: Final = frozenset(CARRIERS)
 _TICKET: Final = "ticket."
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 _MAX_ORIGIN: Final = 300
@@ -57,15 +58,17 @@ def find_ticket(
 
     What comes back is what the client sent, unchecked: give it to ``consume()``, which
     refuses the empty string too. Raise InvalidTicket when the handshake shows two
-    different tickets: a server must not choose who the client is.
+    different tickets: a server must not choose who the client is. Raise ValueError for
+    a carrier that does not exist.
     """
+    check_carriers(carriers)
     found: set[str] = set()
     if subprotocols and "subprotocol" in carriers:
         found.update(_in_subprotocols(subprotocols))
     if query and "query" in carriers:
         found.update(_in_query(query))
-    if authorization and "header" in carriers:
-        found.add(_in_header(authorization))
+    if authorization and "authorization" in carriers:
+        found.add(_in_authorization(authorization))
     found.discard("")
     if len(found) > 1:
         raise InvalidTicket("malformed")
@@ -97,6 +100,16 @@ def strip_query(query: str) -> str:
     """Return the query string without its tickets, otherwise as it was."""
     fields = query.split("&")
     return "&".join(f for f in fields if unquote_plus(f.split("=")[0]) != PARAMETER)
+
+
+def check_carriers(carriers: Collection[str]) -> None:
+    """Accept a collection of CARRIERS. Raise ValueError for anything else."""
+    if not _CARRIERS.issuperset(carriers):
+        renamed = "header" in carriers
+        raise ValueError(
+            f"carriers is a list of names from {CARRIERS}, not {carriers!r}."
+            + ' The carrier "header" is called "authorization" now.' * renamed
+        )
 
 
 def check_origins(origins: object) -> None:
@@ -173,7 +186,7 @@ def _in_query(query: str | bytes) -> list[str]:
     return [value for name, value in parse_qsl(text) if name == PARAMETER]
 
 
-def _in_header(authorization: str) -> str:
+def _in_authorization(authorization: str) -> str:
     # A scheme is case-insensitive (RFC 9110, section 11.1).
     scheme, _, value = authorization.strip().partition(" ")
     return value.strip() if scheme.lower() == "ticket" else ""
