@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Collection, Container, MutableMapping
+from collections.abc import Collection, Container
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -35,12 +35,7 @@ from realtime_ticket.tickets import Ticket, check_audience
 from realtime_ticket.watches import InDoubt
 
 from ._asgi_live import Connection
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from ._asgi_types import Application, Message, Receive, Scope, Send
 
 logger = logging.getLogger("realtime_ticket")
 
