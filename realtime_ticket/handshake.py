@@ -91,7 +91,7 @@ def split_subprotocols(subprotocols: str | Iterable[str] | None) -> list[str]:
 
 
 def without_ticket(subprotocols: str | Iterable[str] | None) -> list[str]:
-    """Return the subprotocols that are no tickets, fit to be logged and negotiated."""
+    """Return the subprotocols without tickets, to be logged and negotiated."""
     names = split_subprotocols(subprotocols)
     return [name for name in names if not name.startswith(_TICKET)]
 
@@ -129,9 +129,10 @@ class AllowedOrigins:
     (not for the domain itself). Raise ValueError for anything else, and TypeError for
     one string instead of several.
 
-    A browser's ``Origin`` cannot be forged by a page (RFC 6455, section 10.2). One that
-    is missing, None, belongs to a program, or to a page that reads events from its own
-    origin: ``allow_missing`` says whether to trust its ticket alone.
+    A page cannot forge a browser's ``Origin`` (RFC 6455, section 10.2). Ask with None
+    where the client sends none: it is a program, or a page that reads events from its
+    own origin. ``allow_missing`` says whether its ticket is enough. ``"null"``, which
+    any page can send, is never allowed.
     """
 
     def __init__(self, origins: Iterable[str], *, allow_missing: bool) -> None:

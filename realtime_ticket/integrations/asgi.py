@@ -79,41 +79,48 @@ class TicketMiddleware:
 
     It handles the scopes ``websocket`` and ``http`` (for server-sent events), and
     consumes one ticket for each connection, whatever its method: HEAD spends a ticket
-    as GET does. The application finds in its scope ``ticket``, a Ticket, and with
-    ``load_user=True`` also ``user``, who exists and is active. The ticket itself is
-    taken out of the query string and the headers, so the application does not see it.
-    A server that logs the URL of its scope does not see it either (uvicorn; daphne has
-    a URL of its own), if this is the outermost middleware: a CORS middleware or a
-    router around it needs HideTickets around both.
+    as GET does. The application finds the Ticket in its scope, as ``ticket``. The
+    ticket's value is removed from the query string, the headers and the subprotocols.
+    If this is the outermost middleware, a server that logs the URL of its scope does
+    not see it either (uvicorn does so; daphne logs a URL of its own). Put HideTickets
+    around a CORS middleware or a router that is around this one.
 
-    A CORS preflight spends no ticket. It is for a CORS middleware, which is either
-    around this one, or is in the application: then say ``pass_preflights=True``, and
-    the application gets preflights with None as ``ticket``. Otherwise they are refused
-    with 403.
-
-    ``origins`` holds the origins whose pages may connect, mostly AllowedOrigins; None
-    lets every origin in. It is judged first, so a foreign page spends no ticket.
-    ``service`` is a TicketService; without it, Django's settings describe one.
-    ``audience`` is whom the tickets are for. ``carriers`` says where they may be.
-    ``required=False`` lets in who shows no ticket, with None as ``ticket`` and an
-    AnonymousUser as ``user``; a bad ticket is refused all the same.
-    ``scope_types=("websocket",)`` leaves HTTP alone.
-
-    ``refusal`` says how a WebSocket is refused. ``"strict"``: before it is accepted,
-    with HTTP 401, 403 for a foreign origin, 503 when the storage failed; always 403
-    with a server that lacks the extension ``websocket.http.response``. ``"visible"``:
-    accepted, then closed with 4401, 4403 or 4013, because a browser shows no HTTP
-    status to the page's script. HTTP requests are always answered with the status.
+    - ``origins``: the origins whose pages may connect, mostly AllowedOrigins. None
+      lets every origin in. The origin is checked first, so a foreign page spends no
+      ticket.
+    - ``service``: a TicketService. Without it, Django's settings describe one.
+    - ``audience``: the audience that a ticket must have.
+    - ``carriers``: where a ticket may be.
+    - ``required``: False lets in a client without a ticket, with None as ``ticket``
+      and an AnonymousUser as ``user``. A bad ticket is refused all the same.
+    - ``refusal``: how a WebSocket is refused. ``"strict"``: before it is accepted, with
+      HTTP 401, 403 for a foreign origin, or 503 when the storage failed; always with
+      403 by a server that lacks the extension ``websocket.http.response``.
+      ``"visible"``: it is accepted, then closed with 4401, 4403 or 4013, because a
+      browser shows a page's script no HTTP status. HTTP requests always get the status.
+    - ``load_user``: True puts the user into the scope, as ``user``, from aget_user().
+    - ``pass_preflights``: a CORS preflight spends no ticket. True passes it on to the
+      application, with None as ``ticket``, for a CORS middleware there. Otherwise it
+      is refused with 403.
+    - ``scope_types``: ``("websocket",)`` leaves HTTP alone.
+    - ``disconnect``: False lets connections outlive their login. A backend without
+      ``read_many()`` needs that.
+    - ``max_age``, in seconds, and ``in_doubt`` are those of LiveTickets.
+    - ``close_code``: the code that closes a WebSocket whose login has ended: 1000, or
+      3000 to 4999.
+    - ``grace``: seconds after which an application is cancelled that has not returned
+      when its connection ended.
 
     A connection ends with the login that its ticket came from: when the user logs out,
-    or is disconnected. A WebSocket is closed with ``close_code``, and a response ends.
-    The application receives a disconnect, and nothing after it; if it has not returned
-    ``grace`` seconds later, it is cancelled. ``max_age``, in seconds, and ``in_doubt``
-    are those of LiveTickets. ``disconnect=False`` turns all of this off; a backend
-    without ``read_many()`` needs that, and raises UnsupportedBackend without it.
+    or is disconnected. The application is told first: ``receive()`` returns a
+    disconnect, and nothing else from then on. ``send()`` has no effect for half of
+    ``grace``, and raises an OSError after that. Then the WebSocket is closed, or the
+    response ends.
 
-    A scope of a type that is not known here, as ``webtransport``, is refused with a
-    ValueError, as the ASGI specification asks for.
+    Raise ValueError or TypeError for a wrong argument, and UnsupportedBackend for a
+    backend without ``read_many()`` unless ``disconnect=False``. A scope of an unknown
+    type, such as ``webtransport``, is refused with a ValueError, as the ASGI
+    specification asks for.
     """
 
     def __init__(
