@@ -619,7 +619,7 @@ def test_two_users_chat(chromium: Browser, demo: str) -> None:
     ):
         say(alice, "Are you there?", bob)
         say(bob, "I <b>am</b>: & so on", alice)
-        lines = alice.get_by_role("log").locator("li").all_inner_texts()
+        lines = alice.get_by_role("log").locator("p").all_inner_texts()
         assert lines == [
             "Hello, alice!",
             "alice\nAre you there?",
