@@ -90,6 +90,7 @@ PARTS = [
         "tools",
         "The layers of the package, the mutants, and the benchmarks.",
         (
+            "test_imports.py",
             "test_layering.py",
             "test_mutants.py",
             "test_parts.py",

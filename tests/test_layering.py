@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import realtime_ticket
+from tests.imports import modules_of, names_imported
 
 PACKAGE = Path(realtime_ticket.__file__).parent
 PROJECT = PACKAGE.parent
@@ -22,10 +23,10 @@ DRIVERS = {"redis", "pymemcache", "psycopg", "psycopg2", "MySQLdb", "sqlite3",
            "django_redis"}  # fmt: skip
 LEVELS = {
     0: ["exceptions", "tickets", "handshake", "outages", "revocations"],
-    1: ["backends", "backends.base", "batching", "journal", "listener", "live",
-        "outbox", "service", "watches"],
+    1: ["backends", "backends.base", "batching", "journal", "journal_reader",
+        "listener", "live", "outbox", "service", "watches"],
     2: ["backends.*", "models", "migrations", "migrations.*", "testing"],
-    3: ["conf", "signals", "signal_queue"],
+    3: ["conf", "signals", "signal_queue", "signalling"],
     4: ["shortcuts", "lazy", "views", "urls", "middleware", "context_processors",
         "checks", "reports", "doctor", "apps", "management", "management.*",
         "templatetags", "templatetags.*", "admin", "disconnects", "receivers",
@@ -57,8 +58,9 @@ THIRD_PARTIES = {
 """The modules that may import a package other than Django."""
 
 WITHOUT_DJANGO = ["", "exceptions", "tickets", "handshake", "outages", "revocations",
-                  "batching", "journal", "listener", "live", "outbox", "service",
-                  "watches", "testing", "backends", "backends.base", "backends.redis",
+                  "batching", "journal", "journal_reader", "listener", "live",
+                  "outbox", "service", "watches", "testing", "backends",
+                  "backends.base", "backends.redis",
                   "backends.redis_sentinel", "backends.redis_cluster",
                   "backends.memcached", "backends.locmem", "integrations",
                   "integrations.asgi"]  # fmt: skip
@@ -66,12 +68,14 @@ UNCONFIGURABLE = ("admin", "models", "migrations.")
 """Modules that need configured Django to be imported, as anywhere."""
 
 
-def module_of(path: Path) -> str:
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(part for part in parts if part != "__init__")
+def dotted(module: str) -> str:
+    return f"realtime_ticket.{module}".rstrip(".")
 
 
-MODULES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+MODULES = {
+    name.removeprefix("realtime_ticket").removeprefix("."): path
+    for name, path in modules_of(PACKAGE).items()
+}
 IMPORTABLE = [m for m in MODULES if not m.startswith(UNCONFIGURABLE)]
 every_module = pytest.mark.parametrize("module", MODULES, ids=lambda m: m or "__init__")
 
@@ -115,20 +119,9 @@ def running(node: ast.AST, *, in_functions: bool = True) -> Iterator[ast.AST]:
 
 def imports_of(module: str, *, in_functions: bool = True) -> set[str]:
     """Return the absolute names of the modules that this one imports."""
-    package = ["realtime_ticket", *filter(None, module.split("."))]
-    if MODULES[module].name != "__init__.py":
-        package.pop()
-    found: set[str] = set()
-    for node in running(tree_of(module), in_functions=in_functions):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) + 1 - node.level] if node.level else []
-            name = ".".join([*base, *filter(None, [node.module])])
-            names = {f"{name}.{alias.name}" for alias in node.names}
-            own = {n for n in names if n.removeprefix("realtime_ticket.") in MODULES}
-            found |= own or {name}
-    return found - {"__future__"}
+    nodes = running(tree_of(module), in_functions=in_functions)
+    known = {*map(dotted, MODULES)}
+    return names_imported(nodes, dotted(module), MODULES[module], known)
 
 
 def own_imports(module: str) -> set[str]:
@@ -190,10 +183,6 @@ wrong["first"] = {name: imports(name) for name in importable}
 print(json.dumps(wrong))
 """
 """Import modules, each in a fork, and print the traceback of those that cannot be."""
-
-
-def dotted(module: str) -> str:
-    return f"realtime_ticket.{module}".rstrip(".")
 
 
 @pytest.fixture(scope="module")
@@ -366,9 +355,3 @@ def test_an_import_that_fails_is_seen() -> None:
     found = json.loads(result.stdout)
     assert "ModuleNotFoundError" in found["without Django"]["realtime_ticket.views"]
     assert "ModuleNotFoundError" in found["first"]["realtime_ticket.conf"]
-
-
-@pytest.mark.parametrize("module", [m for m in MODULES if matches(m, "backends.*")])
-def test_a_backend_is_one_screen(module: str) -> None:
-    """Far past 150 lines, the base is wrong."""
-    assert len(MODULES[module].read_text().splitlines()) <= 180

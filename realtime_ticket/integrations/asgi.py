@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Collection, Container, MutableMapping
+from collections.abc import Collection, Container
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +21,7 @@ from realtime_ticket.exceptions import (
 from realtime_ticket.handshake import (
     CARRIERS,
     Carrier,
+    check_carriers,
     check_origins,
     find_ticket,
     select_subprotocol,
@@ -34,12 +35,7 @@ from realtime_ticket.tickets import Ticket, check_audience
 from realtime_ticket.watches import InDoubt
 
 from ._asgi_live import Connection
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from ._asgi_types import Application, Message, Receive, Scope, Send
 
 logger = logging.getLogger("realtime_ticket")
 
@@ -142,8 +138,7 @@ class TicketMiddleware:
             raise ValueError(f"A refusal is 'strict' or 'visible', not {refusal!r}.")
         check_origins(origins)
         check_audience(audience)
-        if unknown := {*carriers} - {*CARRIERS}:
-            raise ValueError(f"A ticket is carried by {CARRIERS}, not {unknown}.")
+        check_carriers(carriers)
         if others := {*scope_types} - {*_GUARDED}:
             raise ValueError(f"Only scopes {_GUARDED} can be guarded, not {others}.")
         check_options(max_age, in_doubt)
