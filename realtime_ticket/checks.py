@@ -82,8 +82,8 @@ def check_storage(
 ) -> list[checks.CheckMessage]:
     """Report what only a question to the storage can tell.
 
-    It runs with ``manage.py check --database ALIAS``. ``migrate`` runs the checks of its
-    database too, but before it makes the tables, so nothing is reported then.
+    It runs with ``manage.py check --database ALIAS``. ``migrate`` runs the checks of
+    its database too, but before it makes the tables, so nothing is reported then.
     """
     if not databases or sys.argv[1:2] == ["migrate"]:
         return []
