@@ -81,11 +81,13 @@ PACKAGE = ROOT / "realtime_ticket"
 BUILT = {"README.md", "tutorial.md"}
 """Pages whose named files make up a project that is run, and not block by block."""
 
-DIRECTIVES = {"{include}", "{literalinclude}", "{toctree}"}
+DIRECTIVES = {"{image}", "{include}", "{literalinclude}", "{toctree}"}
 LANGUAGES = {"python", "html", "json", "js", "perl", "console", "sh", "text"}
 LANGUAGES |= DIRECTIVES
 
 BASE_SETTINGS = """\
+from pathlib import Path
+BASE_DIR = Path(__file__).parent
 SECRET_KEY = "for tests only, and long enough that no check complains of its length"
 ALLOWED_HOSTS = ["localhost"]
 ROOT_URLCONF = "tests.urls"
@@ -93,7 +95,7 @@ USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes"]
 MIDDLEWARE = []
-TEMPLATES = []
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates"}]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 CACHES = {
     "default": {
@@ -409,12 +411,16 @@ def _node(*arguments: str | Path) -> str:
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PACKAGES = {
     "django-realtime-ticket": set(PYPROJECT["project"]["optional-dependencies"]),
+    "./django-realtime-ticket": set(PYPROJECT["project"]["optional-dependencies"]),
+    "starlette": set(),
+    "uvicorn": {"standard"},
     "websockets": set(),
 }
 """What the pages install, and its extras."""
 
 REQUIREMENT = re.compile(
-    r"(django-realtime-ticket(?=.*>=1)|websockets)(?:\[([\w,-]+)\])?(?:>=1)?"
+    r"(django-realtime-ticket(?=.*>=1)|(?!django-realtime)[./\w-]+)"
+    r"(?:\[([\w,-]+)\])?(?:>=1)?"
 )
 """Ours says >=1: with less, a resolver may choose 0.1.0, the package of 2012."""
 
@@ -449,8 +455,17 @@ def _check_command(words: list[str], page: str) -> None:
             file, *options = shlex.split(variable.removeprefix("ARGS="))
             assert (ROOT / file).is_file()
             assert not options or (options[0] == "-k" and options[1] in ROWS)
-        case ["python", "-m", "venv", ".venv"] | [".", ".venv/bin/activate"]:
-            pass
+        case ["python3", "-m", "venv", folder] | [".", folder]:
+            assert folder.removesuffix("/bin/activate") in {".venv", "env"}
+        case ["django-admin", "startproject", name] | ["cd", name]:
+            assert any(fence.file == f"{name}/settings.py" for fence in FENCES[page])
+        case ["mkdir", folder]:
+            assert any(fence.file.startswith(f"{folder}/") for fence in FENCES[page])
+        case [variable, "python3", *words] if "=" in variable:
+            assert variable.partition("=")[0] in {"DJANGO_SUPERUSER_PASSWORD"}
+            _check_command(["python3", *words], page)
+        case ["python3", *words]:
+            _check_command(["python", *words], page)
         case ["pip", "install", *requirements] | [
             "python",
             "-m",
@@ -525,13 +540,6 @@ def test_settings_are_complete_and_their_defaults_true() -> None:
         r"^## REALTIME_TICKET_(\w+)\n\nDefault: `(.*)`$",
         _read("settings.md"),
         re.MULTILINE,
-    )
-    assert {name: ast.literal_eval(default) for name, default in found} == conf.DEFAULTS
-
-
-def test_settings_in_the_readme_are_complete_and_their_defaults_true() -> None:
-    found = re.findall(
-        r"^\| `REALTIME_TICKET_(\w+)` \| `(.*?)` \|", _read("README.md"), re.MULTILINE
     )
     assert {name: ast.literal_eval(default) for name, default in found} == conf.DEFAULTS
 

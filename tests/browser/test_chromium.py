@@ -472,7 +472,6 @@ def test_events_go_on_where_they_stopped(bench: Bench, realtime: Realtime) -> No
 @pytest.mark.parametrize(
     ("page_of_docs", "contains", "printed"),
     [
-        ("README.md", "RealtimeSocket(", ["Hello, alice!"]),
         ("docs/browser-client.md", "RealtimeSocket(", ["Hello, alice!"]),
         (
             "docs/browser-client.md",
