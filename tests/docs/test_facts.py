@@ -35,13 +35,6 @@ def test_settings_are_complete_and_their_defaults_true() -> None:
     assert {name: ast.literal_eval(default) for name, default in found} == conf.DEFAULTS
 
 
-def test_settings_in_the_readme_are_complete_and_their_defaults_true() -> None:
-    found = re.findall(
-        r"^\| `REALTIME_TICKET_(\w+)` \| `(.*?)` \|", read("README.md"), re.MULTILINE
-    )
-    assert {name: ast.literal_eval(default) for name, default in found} == conf.DEFAULTS
-
-
 def test_every_setting_says_what_a_wrong_value_gives() -> None:
     sections = re.split(r"^## REALTIME_TICKET_", read("settings.md"), flags=re.M)[1:]
     assert len(sections) == len(conf.DEFAULTS)
