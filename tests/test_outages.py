@@ -27,17 +27,17 @@ from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.backends.redis_cluster import RedisClusterBackend
 from realtime_ticket.backends.redis_sentinel import RedisSentinelBackend
 from tests import servers
+from tests.doors import Door, both_doors
 from tests.helpers import (
     CLAIMS,
     NOWHERE,
+    REMOTE,
     RecordingBackend,
     real_redis,
     silent_server,
     using,
 )
 from tests.servers import Node
-from tests.test_service import Door, both_doors
-from tests.test_shortcuts import REMOTE
 
 PASSWORD = "pass-word-of-the-storage"
 NOBODY = "no-such-host.invalid"
@@ -244,7 +244,7 @@ ON_DATABASES = {
                         ("The database 'postgresql' (PostgreSQL) at 127.0.0.1:1 ref",
                          "DATABASES['postgresql']")),
         "socket": Case(database("postgresql", HOST=NOWHERE), (NOWHERE, "not there")),
-        "host": Case(database("postgresql", HOST=NOBODY), (NOBODY, "unknown host name")),
+        "host": Case(database("postgresql", HOST=NOBODY), (NOBODY, "unknown host")),
         "password": Case(partial(as_user, "postgresql", "locked"), ("password",)),
         "grant": Case(partial(as_user, "postgresql", "poor"),
                       ("Grant", "SELECT, INSERT, UPDATE and DELETE")),
@@ -262,7 +262,7 @@ ON_DATABASES = {
         "socket": Case(database("mariadb", OPTIONS={"unix_socket": NOWHERE}),
                        (NOWHERE, "is not there")),
         "host": Case(database("mariadb", HOST=NOBODY, OPTIONS={"unix_socket": ""}),
-                     (NOBODY, "unknown host name")),
+                     (NOBODY, "unknown host")),
         "password": Case(partial(as_user, "mariadb", "locked"), ("password",)),
         "grant": Case(partial(as_user, "mariadb", "poor", NAME="mysql"), ("Grant",)),
         "table": Case(partial(without_table, "mariadb"), ("manage.py migrate",)),
