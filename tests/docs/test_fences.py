@@ -27,7 +27,7 @@ from tests.docs.pages import (
 )
 from tests.docs.programs import check_js, environment_of
 
-DIRECTIVES = {"{image}", "{include}", "{literalinclude}", "{toctree}"}
+DIRECTIVES = {"{eval-rst}", "{image}", "{include}", "{literalinclude}", "{toctree}"}
 LANGUAGES = {"python", "html", "json", "js", "perl", "console", "sh", "text"}
 LANGUAGES |= DIRECTIVES
 
