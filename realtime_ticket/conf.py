@@ -188,7 +188,7 @@ def backend_class() -> type[BaseBackend]:
         raise WrongSetting(
             f"REALTIME_TICKET_BACKEND is {path!r}, whose driver {exc.name!r} is not "
             "installed.",
-            hint=f"Run: pip install 'django-realtime-ticket[{DRIVERS[exc.name]}]'",
+            hint=f"Run: pip install 'django-realtime-ticket[{DRIVERS[exc.name]}]>=1'",
             id="E004",
         ) from exc
     except (ImportError, AttributeError, TypeError, ValueError) as exc:

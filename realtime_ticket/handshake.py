@@ -24,10 +24,10 @@ section 4.1), and a ticket must not be echoed: a response header may be logged.
 PARAMETER: Final = "ticket"
 """The query parameter that carries a ticket."""
 
-Carrier = Literal["subprotocol", "query", "header"]
-CARRIERS: Final[tuple[Carrier, ...]] = ("subprotocol", "query", "header")
-"""Where a ticket may be: in ``Sec-WebSocket-Protocol``, in the URL, in
-``Authorization``."""
+Carrier = Literal["subprotocol", "query", "authorization"]
+CARRIERS: Final[tuple[Carrier, ...]] = ("subprotocol", "query", "authorization")
+"""Where a ticket may be: in ``Sec-WebSocket-Protocol``, in the URL's query, or in the
+header ``Authorization``."""
 
 _TICKET: Final = "ticket."
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
@@ -57,14 +57,16 @@ def find_ticket(
 
     What comes back is what the client sent, unchecked: give it to ``consume()``, which
     refuses the empty string too. Raise InvalidTicket when the handshake shows two
-    different tickets: a server must not choose who the client is.
+    different tickets: a server must not choose who the client is. Raise ValueError for
+    a carrier that does not exist.
     """
+    check_carriers(carriers)
     if isinstance(query, bytes):
         query = query.decode("latin-1")
     shown = {
         "subprotocol": lambda: _in_subprotocols(subprotocols),
         "query": lambda: _in_query(query),
-        "header": lambda: _in_header(authorization or ""),
+        "authorization": lambda: _in_authorization(authorization or ""),
     }
     found = {value for carrier in carriers for value in shown[carrier]() if value}
     if len(found) > 1:
@@ -100,6 +102,16 @@ def strip_query(query: str) -> str:
     """Return the query string without its tickets, otherwise as it was."""
     fields = query.split("&")
     return "&".join(f for f in fields if unquote_plus(f.split("=")[0]) != PARAMETER)
+
+
+def check_carriers(carriers: Collection[str]) -> None:
+    """Accept a collection of CARRIERS. Raise ValueError for anything else."""
+    if not {*carriers} <= {*CARRIERS}:
+        renamed = "header" in carriers
+        raise ValueError(
+            f"carriers is a list of names from {CARRIERS}, not {carriers!r}."
+            + ' The carrier "header" is called "authorization" now.' * renamed
+        )
 
 
 def check_origins(origins: object) -> None:
@@ -178,7 +190,7 @@ def _in_query(query: str) -> Iterator[str]:
             yield value
 
 
-def _in_header(authorization: str) -> Iterator[str]:
+def _in_authorization(authorization: str) -> Iterator[str]:
     # A scheme is case-insensitive (RFC 9110, section 11.1).
     scheme, _, value = authorization.strip().partition(" ")
     if scheme.lower() == "ticket":

@@ -106,7 +106,7 @@ def showing(value: str, kind: str = "websocket", carrier: str = "", **more: Any)
         **{
             "subprotocol": {"subprotocols": (PROTOCOL, f"ticket.{value}")},
             "query": {"query": f"room=7&ticket={value}"},
-            "header": {"headers": (("authorization", f"Ticket {value}"),)},
+            "authorization": {"headers": (("authorization", f"Ticket {value}"),)},
         }[carrier],
         **more,
     )

@@ -313,7 +313,7 @@ class TestValues:
         with pytest.raises(conf.WrongSetting) as caught:
             get_service()
         assert caught.value.id == "realtime_ticket.E004"
-        assert f"'django-realtime-ticket[{extra}]'" in caught.value.hint
+        assert f"'django-realtime-ticket[{extra}]>=1'" in caught.value.hint
 
     def test_that_need_some_other_module(
         self, settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

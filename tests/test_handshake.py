@@ -172,7 +172,7 @@ class TestFindTicket:
     @pytest.mark.parametrize("carrier", CARRIERS)
     def test_looks_only_where_it_is_told(self, carrier: Carrier) -> None:
         """Other carriers are not read, so what they hold is no contradiction."""
-        found = {"subprotocol": "a", "query": "b", "header": "c"}
+        found = {"subprotocol": "a", "query": "b", "authorization": "c"}
         handshake: dict[str, Any] = {
             "subprotocols": "ticket.a",
             "query": "ticket=b",
@@ -181,6 +181,18 @@ class TestFindTicket:
         assert find_ticket(**handshake, carriers=[carrier]) == found[carrier]
         assert find_ticket(**handshake, carriers=()) == ""
         assert is_ambiguous(**handshake, carriers=set(CARRIERS))
+
+    @pytest.mark.parametrize("carriers", [("cookie",), ["query", "header"], "query"])
+    def test_carriers_exist(self, carriers: Any) -> None:
+        """A name that is misspelt, or a string in place of a list, is an error."""
+        with pytest.raises(ValueError, match="a list of names from"):
+            find_ticket(carriers=carriers)
+
+    def test_the_former_name_of_a_carrier(self) -> None:
+        """The error says what the carrier "header" is called now."""
+        carriers: Any = ["header"]
+        with pytest.raises(ValueError, match='"header" is called "authorization"'):
+            find_ticket(authorization=f"Ticket {GOOD}", carriers=carriers)
 
     def test_takes_no_positional_arguments(self) -> None:
         """A header in the place of a query would be a silent mistake."""

@@ -15,7 +15,8 @@ from tests.journals import START, Clocks, Store, doubt, entry, heard
 @pytest.fixture
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     clocks = Clocks()
-    monkeypatch.setattr("realtime_ticket.journal.time", clocks)
+    for module in ("journal", "journal_reader"):
+        monkeypatch.setattr(f"realtime_ticket.{module}.time", clocks)
     return clocks
 
 

@@ -342,17 +342,17 @@ def test_a_mutant_fails_its_clause_by_the_asynchronous_door(
         getattr(suite, clause)()
 
 
-def test_loops_that_share_a_lane_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loops_that_share_a_queue_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clauses about event loops fail when batches are not kept apart by loop."""
     suite = suite_for(LocMemBackend, AsyncDoor)
-    by_loop = GroupCommit._lane
+    by_loop = GroupCommit._queue
     only: list[Any] = []
 
     def one_for_all(self: GroupCommit[Any, Any]) -> Any:
         only[:] = only or [by_loop(self)]
         return only[0]
 
-    monkeypatch.setattr(GroupCommit, "_lane", one_for_all)
+    monkeypatch.setattr(GroupCommit, "_queue", one_for_all)
     monkeypatch.setattr(testing, "_PATIENCE", 3)
 
     with pytest.raises((RuntimeError, TimeoutError)):

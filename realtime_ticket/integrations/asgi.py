@@ -21,6 +21,7 @@ from realtime_ticket.exceptions import (
 from realtime_ticket.handshake import (
     CARRIERS,
     Carrier,
+    check_carriers,
     check_origins,
     find_ticket,
     select_subprotocol,
@@ -137,8 +138,7 @@ class TicketMiddleware:
             raise ValueError(f"A refusal is 'strict' or 'visible', not {refusal!r}.")
         check_origins(origins)
         check_audience(audience)
-        if unknown := {*carriers} - {*CARRIERS}:
-            raise ValueError(f"A ticket is carried by {CARRIERS}, not {unknown}.")
+        check_carriers(carriers)
         if others := {*scope_types} - {*_GUARDED}:
             raise ValueError(f"Only scopes {_GUARDED} can be guarded, not {others}.")
         check_options(max_age, in_doubt)

@@ -17,7 +17,7 @@ PROXIES = {"servers/caddy.md", "servers/haproxy.md", "servers/nginx.md"}
 FOLDERS = {"servers/nodejs.md": "node-ws", **dict.fromkeys(PROXIES, "proxies")}
 """Pages whose example is not called like them."""
 
-OURS = "django-realtime-ticket[redis]"
+OURS = "django-realtime-ticket[redis]>=1"
 
 MATRIX = {
     name: (f"servers/{page}.md", cells.split(" | "))

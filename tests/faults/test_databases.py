@@ -334,7 +334,7 @@ class TestFrozen:
     ) -> None:
         """Whatever the driver does. Later calls fail at once, until the server goes on.
 
-        Mutants: batch-sets-no-alarm.
+        Mutants: batch-sets-no-timer.
         """
         monkeypatch.setattr(batching, "MAX_WAIT", 2.0)
         with worker(given.backend(), "async") as attempt:

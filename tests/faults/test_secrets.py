@@ -514,7 +514,7 @@ DOORS: list[Callable[[str], object]] = [
     lambda value: authorize(X_Original_URI=f"/?ticket={value}"),
     *(partial(connected, kind=kind, carrier=carrier)
       for kind in ("websocket", "http")
-      for carrier in ("subprotocol", "query", "header")),
+      for carrier in ("subprotocol", "query", "authorization")),
 ]  # fmt: skip
 
 
