@@ -59,9 +59,9 @@ THIRD_PARTIES = {
 WITHOUT_DJANGO = ["", "exceptions", "tickets", "handshake", "outages", "revocations",
                   "batching", "journal", "journal_reader", "listener", "live",
                   "outbox", "service", "watches", "testing", "backends",
-                  "backends.base", "backends.redis",
-                  "backends.redis_sentinel", "backends.redis_cluster",
-                  "backends.memcached", "backends.locmem", "integrations",
+                  "backends.base", "backends.redis", "backends.redis_sentinel",
+                  "backends.redis_cluster", "backends.memcached", "backends.locmem",
+                  "integrations",
                   "integrations.asgi"]  # fmt: skip
 UNCONFIGURABLE = ("admin", "models", "migrations.")
 """Modules that need configured Django to be imported, as anywhere."""

@@ -31,12 +31,16 @@ from tests.matrix import ROWS
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PACKAGES = {
     "django-realtime-ticket": set(PYPROJECT["project"]["optional-dependencies"]),
+    "./django-realtime-ticket": set(PYPROJECT["project"]["optional-dependencies"]),
+    "starlette": set(),
+    "uvicorn": {"standard"},
     "websockets": set(),
 }
 """What the pages install, and its extras."""
 
 REQUIREMENT = re.compile(
-    r"(django-realtime-ticket(?=.*>=1)|websockets)(?:\[([\w,-]+)\])?(?:>=1)?"
+    r"(django-realtime-ticket(?=.*>=1)|(?!django-realtime)[./\w-]+)"
+    r"(?:\[([\w,-]+)\])?(?:>=1)?"
 )
 """Ours says >=1: with less, a resolver may choose 0.1.0, the package of 2012."""
 
@@ -75,8 +79,17 @@ def _check_command(words: list[str], page: str) -> None:
             file, *options = shlex.split(variable.removeprefix("ARGS="))
             assert (ROOT / file).is_file()
             assert not options or (options[0] == "-k" and options[1] in ROWS)
-        case ["python", "-m", "venv", ".venv"] | [".", ".venv/bin/activate"]:
-            pass
+        case ["python3", "-m", "venv", folder] | [".", folder]:
+            assert folder.removesuffix("/bin/activate") in {".venv", "env"}
+        case ["django-admin", "startproject", name] | ["cd", name]:
+            assert any(fence.file == f"{name}/settings.py" for fence in FENCES[page])
+        case ["mkdir", folder]:
+            assert any(fence.file.startswith(f"{folder}/") for fence in FENCES[page])
+        case [variable, "python3", *words] if "=" in variable:
+            assert variable.partition("=")[0] in {"DJANGO_SUPERUSER_PASSWORD"}
+            _check_command(["python3", *words], page)
+        case ["python3", *words]:
+            _check_command(["python", *words], page)
         case ["pip", "install", *requirements] | [
             "python",
             "-m",
