@@ -67,7 +67,7 @@ from realtime_ticket.integrations import asgi, centrifugo
 from realtime_ticket.integrations import urls as integration_urls
 from realtime_ticket.watches import LATE_TOLERANCE, TOLERANCE
 from tests import matrix, servers
-from tests.matrix import ROWS, Row
+from tests.matrix import ON_OTHER_SERVERS, ROWS, Row
 from tests.processes import free_ports, running
 
 ROOT = Path(__file__).parent.parent
@@ -433,9 +433,11 @@ def _check_command(words: list[str], page: str) -> None:
             assert set(requirements) <= {"--no-deps", OURS, *_requirements(page)}
         case ["sudo", "apt", "install", program]:
             assert page == f"servers/{program}.md" and page in PROXIES
-        case ["daphne" | "gunicorn" | "uvicorn", *_]:
+        case ["daphne" | "granian" | "gunicorn" | "hypercorn" | "uvicorn", *_]:
             command = f"-m {shlex.join(words)}".replace("8001", "$PORT")
-            assert command in {s.command[-1].partition('" ')[2] for s in _servers(page)}
+            commands = {s.command[-1].partition('" ')[2] for s in _servers(page)}
+            commands |= {row.command for row in ON_OTHER_SERVERS.values()}
+            assert command in commands
         case ["centrifugo", "-c", file]:
             assert (ROOT / file).is_file() and ":8001/" in _example(page, "client.js")
         case ["make", "demo", variable]:

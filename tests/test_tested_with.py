@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from tests import servers, tested_with
+from tests import servers, test_live_servers, tested_with
 from tests.engines.packages import ENGINES
 from tests.tested_with import DRIVERS, PROGRAMS, PYPROJECT, SERVERS, Package, Program
 
@@ -48,10 +48,13 @@ def test_a_package_is_at_least_what_the_page_says(package: Package) -> None:
 
 
 def test_nothing_is_left_out() -> None:
-    """Each program that the tests start by its name has a row, and each engine."""
+    """Each server has a row that the tests start by its name, and each engine."""
     rows = {program.program for program in PROGRAMS}
     assert rows >= {program for program, _ in servers.PROGRAMS.values()}
     assert rows >= ENGINES.keys()
+    assert {package.name for package in SERVERS} >= {
+        command.split()[0] for command in test_live_servers.COMMANDS.values()
+    }
 
 
 def test_engines_are_pinned() -> None:

@@ -28,6 +28,8 @@ ALL = "all tests of the storage"
 SOME = "the [contract](write-a-backend.md), and a kill under load"
 PROXY = "[Redis behind a proxy](redis-proxies.md)"
 EXAMPLE = "its [example](servers/index.md)"
+EXAMPLES = "[examples](servers/index.md)"
+OTHER = "[Starlette's example](servers/starlette.md#on-another-server)"
 LIVE = "`TicketMiddleware`, and how [connections end](live-connections.md)"
 
 
@@ -91,10 +93,11 @@ DRIVERS = [
     Package("mysqlclient", "2.3", "MariaDB"),
 ]
 SERVERS = [
-    Package("uvicorn", "0.54", LIVE),
-    Package("hypercorn", "0.18", LIVE),
-    Package("granian", "2.8", LIVE),
-    Package("daphne", "4.2", LIVE),
+    Package("uvicorn", "0.54", f"{LIVE}; {EXAMPLES}"),
+    Package("hypercorn", "0.18", f"{LIVE}; {OTHER}, over HTTP/2 too"),
+    Package("granian", "2.8", f"{LIVE}; {OTHER}"),
+    Package("gunicorn", "27.0", f"its ASGI worker: {LIVE}; {OTHER}"),
+    Package("daphne", "4.2", f"{LIVE}; {EXAMPLES}"),
 ]
 
 
