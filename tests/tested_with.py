@@ -98,6 +98,11 @@ SERVERS = [
     Package("granian", "2.8", f"{LIVE}; {OTHER}"),
     Package("gunicorn", "27.0", f"its ASGI worker: {LIVE}; {OTHER}"),
     Package("daphne", "4.2", f"{LIVE}; {EXAMPLES}"),
+    Package(
+        "pyuwsgi",
+        "2.0.30",
+        "uWSGI: [Django's processes](deployment.md#djangos-processes)",
+    ),
 ]
 
 
@@ -144,7 +149,7 @@ def tables() -> dict[str, str]:
                 for each in DRIVERS
             ],
         ),
-        "asgi": table(
+        "web": table(
             ["package", "version", "what runs with it"],
             [[each.name, each.version, each.tests] for each in SERVERS],
         ),
