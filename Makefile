@@ -26,7 +26,7 @@ CROWD = $(PYTEST) -q -n $(WORKERS) --dist worksteal
 # not measured: other tests run all their lines.
 RACES = racing or threads_share
 ifeq ($(REALTIME_TICKET_REQUIRE_SERVERS),1)
-GROUPS = test mysql bench
+GROUPS = test mysql bench engines
 MEASURED = rm -f .coverage*; COVERAGE_PROCESS_START=pyproject.toml
 REPORT = $(BIN)/coverage combine -q && $(BIN)/coverage report
 else

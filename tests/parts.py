@@ -62,6 +62,11 @@ PARTS = [
         runs=("all", "row"),
     ),
     Part(
+        "engines",
+        "The contract on newer servers than Debian's, and what all tests run with.",
+        ("engines/test_*.py", "test_tested_with.py"),
+    ),
+    Part(
         "scale_out",
         "Redis Sentinel, Redis Cluster, and replicas.",
         ("test_scale_out.py",),

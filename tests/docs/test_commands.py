@@ -26,7 +26,7 @@ from tests.docs.server_pages import (
     requirements_of,
     servers_of,
 )
-from tests.matrix import ROWS
+from tests.matrix import ON_OTHER_SERVERS, ROWS
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PACKAGES = {
@@ -64,11 +64,11 @@ def _check_command(words: list[str], page: str) -> None:
             assert set(requirements) <= {"--no-deps", OURS, *requirements_of(page)}
         case ["sudo", "apt", "install", program]:
             assert page == f"servers/{program}.md" and page in PROXIES
-        case ["daphne" | "gunicorn" | "uvicorn", *_]:
+        case ["daphne" | "granian" | "gunicorn" | "hypercorn" | "uvicorn", *_]:
             command = f"-m {shlex.join(words)}".replace("8001", "$PORT")
-            assert command in {
-                s.command[-1].partition('" ')[2] for s in servers_of(page)
-            }
+            commands = {s.command[-1].partition('" ')[2] for s in servers_of(page)}
+            commands |= {row.command for row in ON_OTHER_SERVERS.values()}
+            assert command in commands
         case ["centrifugo", "-c", file]:
             assert (ROOT / file).is_file() and ":8001/" in read_example(
                 page, "client.js"
