@@ -231,11 +231,12 @@ def backend() -> BaseBackend:
 def get_service() -> TicketService:
     """Return the service that the settings describe, one for the whole process.
 
-    Raise ImproperlyConfigured when a setting is wrong.
+    It sends signals. Raise ImproperlyConfigured when a setting is wrong.
     """
     service = _made.get(SignallingService)
     if service is None:
-        # Threads that meet make one in vain. No lock, which a fork could copy locked.
+        # Threads that start together may each make one, and use the first. A lock could
+        # be copied by a fork while it is locked.
         service = _made.setdefault(SignallingService, new_service(SignallingService))
     return service
 

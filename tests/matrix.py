@@ -415,6 +415,13 @@ print(json.dumps(sessions))
 """
 
 
+PREFLIGHT = {
+    "Access-Control-Request-Method": "GET",
+    "Access-Control-Request-Headers": "last-event-id",
+}
+"""What a browser sends before a page's fetch() with such a header."""
+
+
 @dataclass(frozen=True)
 class Server:
     """An example that runs."""
@@ -568,3 +575,13 @@ def require(row: Row) -> None:
         if servers.REQUIRED:
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
+
+
+def ticket(server: Server, **fields: str) -> str:
+    """Return a new ticket of ada's."""
+    return server.world.site.ticket(**fields)
+
+
+def by(server: Server, value: str) -> tuple[str, str]:
+    """Return the ticket with the carrier that this server prefers."""
+    return server.row.carriers[0], value

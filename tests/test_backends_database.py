@@ -40,7 +40,14 @@ from realtime_ticket.backends.base import Item
 from realtime_ticket.backends.database import DatabaseBackend
 from realtime_ticket.models import StoredTicket
 from tests import servers
-from tests.helpers import CLAIMS, in_child, same_ticket, using, within
+from tests.helpers import (
+    CLAIMS,
+    in_child,
+    kill_connection,
+    same_ticket,
+    using,
+    within,
+)
 
 SERVERS = {"default": None, "postgresql": "postgresql", "mariadb": "mariadb"}
 ALIASES = [
@@ -520,22 +527,6 @@ class TestClearExpired:
         with transaction.atomic(using="mariadb"), overtaken("mariadb"):
             assert DatabaseBackend(alias="mariadb").clear_expired() == 0
         assert rows("mariadb") == 15
-
-
-def kill_connection(alias: str) -> None:
-    """End this thread's connection on the server's side, as a restart does."""
-    connection = connections[alias]
-    connection.ensure_connection()
-    if connection.vendor == "postgresql":
-        pid = connection.connection.info.backend_pid
-        order = f"SELECT pg_terminate_backend({pid})"
-    else:
-        order = f"KILL {connection.connection.thread_id()}"
-    other = connection.copy()
-    with other.cursor() as cursor:
-        cursor.execute(order)
-    other.close()
-    time.sleep(0.1)
 
 
 @pytest.fixture(

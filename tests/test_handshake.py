@@ -8,9 +8,8 @@ from typing import Any
 from urllib.parse import parse_qsl, quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.configuration import set_hypothesis_home_dir
 
 from realtime_ticket import InvalidTicket
 from realtime_ticket.handshake import (
@@ -26,20 +25,10 @@ from realtime_ticket.handshake import (
     without_ticket,
 )
 from realtime_ticket.tickets import new_value
-from tests import servers
 from tests.helpers import GOOD, shown
+from tests.properties import properties, texts_of
 
 OTHER = "rt_" + "b" * 43
-
-# The same examples in every run, and no files in the checkout.
-set_hypothesis_home_dir(servers.DIRECTORY / "hypothesis")
-properties = settings(max_examples=300, deadline=None, database=None, derandomize=True)
-
-
-def texts_of(*pieces: str) -> st.SearchStrategy[str]:
-    """Texts that are likely to come close to what is parsed, surrogates included."""
-    piece = st.sampled_from(pieces) | st.text(st.characters(), max_size=4)
-    return st.lists(piece, max_size=12).map("".join)
 
 
 queries = texts_of("ticket", "=", "&", "+", "%", "%74icket", "?", "#", ";", GOOD, OTHER)

@@ -1,13 +1,16 @@
-"""No module needs one that needs it."""
+"""No module needs one that needs it, and no test needs another test's file."""
 
 from __future__ import annotations
 
+import ast
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.imports import ROOT, circles, graph_of
+from tests.imports import ROOT, circles, graph_of, modules_of, names_imported
 
+TEST_MODULE = re.compile(r"tests\.(\w+\.)*test_\w+\b")
 FOLDERS = ["realtime_ticket", "tests", "benchmarks", "examples"]
 
 
@@ -20,6 +23,28 @@ def test_there_is_no_circle(folder: str) -> None:
     graph = graph_of(ROOT / folder)
     assert any(graph.values())
     assert circles(graph) == []
+
+
+def test_nothing_is_imported_from_a_test_module() -> None:
+    """What tests share is in a module without tests: helpers.py, processes.py...
+
+    Nor by the dotted path that a setting holds.
+    """
+    found = set()
+    for name, path in modules_of(ROOT / "tests").items():
+        tree = ast.parse(path.read_text())
+        texts = {
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        texts |= names_imported(ast.walk(tree), name, path, ())
+        found |= {
+            (name, text)
+            for text in texts
+            if TEST_MODULE.match(text) and not text.startswith(f"{name}.")
+        }
+    assert found == set()
 
 
 def test_circles_and_imports_are_found(tmp_path: Path) -> None:

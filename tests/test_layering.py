@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -15,6 +13,7 @@ import pytest
 
 import realtime_ticket
 from tests.imports import modules_of, names_imported
+from tests.processes import python
 
 PACKAGE = Path(realtime_ticket.__file__).parent
 PROJECT = PACKAGE.parent
@@ -60,9 +59,9 @@ THIRD_PARTIES = {
 WITHOUT_DJANGO = ["", "exceptions", "tickets", "handshake", "outages", "revocations",
                   "batching", "journal", "journal_reader", "listener", "live",
                   "outbox", "service", "watches", "testing", "backends",
-                  "backends.base", "backends.redis",
-                  "backends.redis_sentinel", "backends.redis_cluster",
-                  "backends.memcached", "backends.locmem", "integrations",
+                  "backends.base", "backends.redis", "backends.redis_sentinel",
+                  "backends.redis_cluster", "backends.memcached", "backends.locmem",
+                  "integrations",
                   "integrations.asgi"]  # fmt: skip
 UNCONFIGURABLE = ("admin", "models", "migrations.")
 """Modules that need configured Django to be imported, as anywhere."""
@@ -137,18 +136,6 @@ def foreign_imports(module: str, *, in_functions: bool = True) -> set[str]:
     """Return the packages, other than this one and Python's own, that it imports."""
     roots = {n.split(".")[0] for n in imports_of(module, in_functions=in_functions)}
     return roots - sys.stdlib_module_names - {"realtime_ticket"}
-
-
-def python(code: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a fresh Python without any settings."""
-    env = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, *words],
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-        env=env,
-    )
 
 
 IMPORT = """
