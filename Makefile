@@ -85,6 +85,7 @@ lint: $(VENV)/.lint
 
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -n -W -q docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks --write
@@ -97,6 +98,7 @@ clean:
 	rm -rf $(VENV) docs/_build node_modules examples/*/node_modules
 
 $(VENV)/.pip:
+	@echo "Installing what this needs into $(VENV), once. The demo takes about half a minute, the tests some minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -U "pip>=25.1"
 	@touch $@
@@ -127,4 +129,6 @@ $(VENV)/.docs: $(VENV)/.test
 
 $(VENV)/.bench: $(VENV)/.test
 	$(BIN)/pip install -q --group bench
+	@$(BIN)/pip install -q --group mysql > $@.log 2>&1 || \
+		echo "MariaDB's driver cannot be compiled here, so MariaDB is left out: see $@.log"
 	@touch $@
