@@ -17,6 +17,7 @@ version = release = _project["version"]
 extensions = ["myst_parser", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
+myst_enable_extensions = ["tasklist"]
 
 html_theme = "furo"
 html_title = f"{project} {release}"

@@ -84,7 +84,7 @@ PARTS = [
     Part(
         "documentation",
         "The README and the documentation: every piece of code in them runs.",
-        ("test_docs.py", "test_readme.py"),
+        ("test_docs.py", "test_readme.py", "test_recipes_*.py"),
     ),
     Part(
         "tools",

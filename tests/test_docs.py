@@ -78,7 +78,13 @@ PAGES = {"README.md": ROOT / "README.md"} | {
 }
 PACKAGE = ROOT / "realtime_ticket"
 
-BUILT = {"README.md", "tutorial.md"}
+BUILT = {
+    "README.md",
+    "tutorial.md",
+    "apis-and-mobile-apps.md",
+    "limits-and-metrics.md",
+    "single-page-app.md",
+}
 """Pages whose named files make up a project that is run, and not block by block."""
 
 DIRECTIVES = {"{include}", "{literalinclude}", "{toctree}"}
@@ -125,6 +131,13 @@ call_command("check", databases=[])
 """
 DJANGO_SETTINGS = {name for name in dir(global_settings) if name.isupper()}
 DJANGO_SETTINGS |= {"BASE_DIR", "ROOT_URLCONF", "WSGI_APPLICATION"}
+SETTINGS_OF_OTHERS = {
+    "CORS_ALLOWED_ORIGINS",
+    "CORS_ALLOW_CREDENTIALS",
+    "CORS_EXPOSE_HEADERS",
+    "REST_FRAMEWORK",
+}
+"""Settings of packages that the recipes are for. Their tests show what they do."""
 
 _FENCE = re.compile(r"^```([^\s`]*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FILE_NAME = re.compile(
@@ -330,6 +343,7 @@ def _check_names(fence: Fence) -> None:
 def test_settings_pass_the_system_checks(fence: Fence, tmp_path: Path) -> None:
     """Settings blocks hold settings, and manage.py check finds nothing wrong."""
     known = DJANGO_SETTINGS | {f"REALTIME_TICKET_{name}" for name in conf.DEFAULTS}
+    known |= SETTINGS_OF_OTHERS
     assert set(fence.assigned) <= known
     if "django.db.backends.mysql" in fence.text:
         servers.need("mariadb")  # its driver, which is compiled
@@ -407,6 +421,7 @@ def _node(*arguments: str | Path) -> str:
 # Commands
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+NPM = json.loads((ROOT / "package.json").read_text("utf-8"))
 PACKAGES = {
     "django-realtime-ticket": set(PYPROJECT["project"]["optional-dependencies"]),
     "websockets": set(),
@@ -436,6 +451,9 @@ def _check_command(words: list[str], page: str) -> None:
         case ["daphne" | "gunicorn" | "uvicorn", *_]:
             command = f"-m {shlex.join(words)}".replace("8001", "$PORT")
             assert command in {s.command[-1].partition('" ')[2] for s in _servers(page)}
+        case ["npm", "install", *packages]:
+            known = {"django-realtime-ticket", *NPM["devDependencies"]}
+            assert set(packages) - {"--save-dev"} <= known
         case ["centrifugo", "-c", file]:
             assert (ROOT / file).is_file() and ":8001/" in _example(page, "client.js")
         case ["make", "demo", variable]:
