@@ -19,7 +19,7 @@ from tests.test_docs import FENCES, _environment
 SETTINGS = """\
 from pathlib import Path
 SECRET_KEY = "for tests only, and long enough that no check complains of its length"
-ALLOWED_HOSTS = ["127.0.0.1"]
+ALLOWED_HOSTS = ["127.0.0.1", "testserver"]
 ROOT_URLCONF = "urls"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -92,12 +92,13 @@ class Project:
         texts = {"settings.py": SETTINGS + on_redis() + settings, "urls.py": URLS}
         texts |= {"asgi.py": ASGI}
         texts |= {f"{name}.py": text for name, text in files.items()}
-        for fence in FENCES[page]:
-            if fence.file:
-                text = texts.get(fence.file, "") + fence.text
-                for port, free_port in (ports or {}).items():
-                    text = text.replace(port, str(free_port))
-                texts[fence.file] = text
+        for fence in (fence for fence in FENCES[page] if fence.file):
+            name = "settings.py" if fence.file.endswith("settings.py") else fence.file
+            text = texts.get(name, "") + on_private_redis(fence.text)
+            for port, free_port in (ports or {}).items():
+                text = text.replace(port, str(free_port))
+            texts[name] = text
+        texts["settings.py"] += "INSTALLED_APPS = [*dict.fromkeys(INSTALLED_APPS)]\n"
         for name, text in texts.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,13 +123,24 @@ class Project:
         return self.python("-c", f"import django\ndjango.setup()\n{code}")
 
     @contextmanager
-    def serving(self, port: int = 0) -> Iterator[str]:
+    def serving(
+        self, port: int = 0, application: str = "asgi:application"
+    ) -> Iterator[str]:
         """Run it under ASGI, and give its origin."""
         port = port or free_ports()[0]
-        words = "-m", "uvicorn", "--port", str(port), "asgi:application"
+        words = "-m", "uvicorn", "--port", str(port), application
         place = {"folder": self.folder, "environment": self.environment}
         with running(*words, port=port, **place):
             yield f"http://127.0.0.1:{port}"
+
+
+def on_private_redis(text: str) -> str:
+    """Return the code with the Redis of the tests in the place of localhost's."""
+    path = str(servers.REDIS)
+    text = text.replace('host="localhost"', f'unix_socket_path="{path}", db=9')
+    return text.replace(
+        '{"host": "localhost"}', f'{{"unix_socket_path": "{path}", "db": 9}}'
+    )
 
 
 def on_redis() -> str:

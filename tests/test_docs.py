@@ -82,6 +82,8 @@ BUILT = {
     "README.md",
     "tutorial.md",
     "apis-and-mobile-apps.md",
+    "from-channels-auth.md",
+    "from-django-sesame.md",
     "limits-and-metrics.md",
     "single-page-app.md",
 }
@@ -136,6 +138,7 @@ SETTINGS_OF_OTHERS = {
     "CORS_ALLOW_CREDENTIALS",
     "CORS_EXPOSE_HEADERS",
     "REST_FRAMEWORK",
+    "SESAME_MAX_AGE",
 }
 """Settings of packages that the recipes are for. Their tests show what they do."""
 
