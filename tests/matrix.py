@@ -85,7 +85,8 @@ async def websocket(
             f"ws://127.0.0.1:{port}/ws" + (query and f"?{query}"),
             subprotocols=[PROTOCOL, *protocols] if protocols or offer else None,
             additional_headers=[
-                ("Authorization", f"Ticket {value}") for value in by.get("header", [])
+                ("Authorization", f"Ticket {value}")
+                for value in by.get("authorization", [])
             ],
             origin=origin,
             proxy=None,
@@ -169,7 +170,7 @@ class Row:
     foreign: int | str = 403
     down: int | str = 503
     events: int | None = 401
-    carriers: tuple[str, ...] = ("subprotocol", "query", "header")
+    carriers: tuple[str, ...] = ("subprotocol", "query", "authorization")
     dial: Dial = websocket
     discreet: bool = False
     revoked: int | str | None = 4401
@@ -229,7 +230,7 @@ ROWS = {row.name: row for row in [
     Row(name="starlette", modules=("starlette", "uvicorn"), discreet=True),
     Row(name="tornado", modules=("tornado",), discreet=True),
     Row(name="twisted", modules=("twisted", "wsproto"), discreet=True,
-        carriers=("query", "header")),
+        carriers=("query", "authorization")),
     Row(name="websockets", modules=("websockets",), events=None, ended=4401),
 ]}
 # fmt: on
@@ -414,6 +415,13 @@ print(json.dumps(sessions))
 """
 
 
+PREFLIGHT = {
+    "Access-Control-Request-Method": "GET",
+    "Access-Control-Request-Headers": "last-event-id",
+}
+"""What a browser sends before a page's fetch() with such a header."""
+
+
 @dataclass(frozen=True)
 class Server:
     """An example that runs."""
@@ -567,3 +575,13 @@ def require(row: Row) -> None:
         if servers.REQUIRED:
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
+
+
+def ticket(server: Server, **fields: str) -> str:
+    """Return a new ticket of ada's."""
+    return server.world.site.ticket(**fields)
+
+
+def by(server: Server, value: str) -> tuple[str, str]:
+    """Return the ticket with the carrier that this server prefers."""
+    return server.row.carriers[0], value

@@ -21,8 +21,7 @@ from websockets.sync.client import connect
 from examples.servers import EXAMPLES, SERVERS, Server, shell
 from realtime_ticket.handshake import PROTOCOL
 from tests import matrix
-from tests.matrix import ROWS, World
-from tests.test_servers import PREFLIGHT, by, ticket
+from tests.matrix import PREFLIGHT, ROWS, World, by, ticket
 
 PROXIES = [name for name, row in ROWS.items() if "setpriv" in row.programs]
 

@@ -21,8 +21,8 @@ from websockets.typing import Origin
 from examples.servers import EXAMPLES
 from tests import servers
 from tests.browser.support import ROOT, window
+from tests.docs.projects import Project, client
 from tests.processes import free_ports, listens, running
-from tests.projects import Project, client
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -166,7 +166,7 @@ class TestForks:
         """A limit: asgiref makes its one thread once. Who forks after it ran has none.
 
         See "Forks" in docs/async-and-threads.md. Calls fail, in bounded time, and are
-        not made later. Mutants: batch-sets-no-alarm.
+        not made later. Mutants: batch-sets-no-timer.
         """
         monkeypatch.setattr(batching, "MAX_WAIT", 0.5)
         made: list[str] = []

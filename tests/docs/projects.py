@@ -13,8 +13,9 @@ from typing import Any
 import httpx
 
 from tests import servers
+from tests.docs.pages import FENCES
+from tests.docs.programs import environment_of
 from tests.processes import free_ports, running
-from tests.test_docs import FENCES, _environment
 
 SETTINGS = """\
 from pathlib import Path
@@ -73,7 +74,7 @@ class Project:
 
     @property
     def environment(self) -> dict[str, str]:
-        return _environment(self.folder, DJANGO_SETTINGS_MODULE="settings")
+        return environment_of(self.folder, DJANGO_SETTINGS_MODULE="settings")
 
     @classmethod
     def of_page(

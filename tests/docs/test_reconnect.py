@@ -21,7 +21,7 @@ from websockets.http11 import Request, Response
 from realtime_ticket import InvalidTicket, TicketService
 from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.handshake import find_ticket
-from tests.test_docs import _run_page, project  # noqa: F401 (a fixture)
+from tests.docs.pages import run_page
 
 PAGE = "reconnect.md"
 CLAIMS = {"id": 7, "username": "ana"}
@@ -70,8 +70,8 @@ def realtime(service: TicketService, codes: list[int]) -> Any:
 
 
 @pytest.fixture
-def page(project: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:  # noqa: F811
-    page = _run_page(PAGE, project)
+def page(project: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    page = run_page(PAGE, project)
     monkeypatch.setattr(page["random"], "uniform", lambda least, most: least / 50)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)

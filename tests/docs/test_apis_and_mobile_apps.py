@@ -20,8 +20,8 @@ from examples.servers import EXAMPLES
 from realtime_ticket import Ticket, TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from tests import servers
+from tests.docs.projects import Project, client
 from tests.processes import free_ports, running
-from tests.projects import Project, client
 
 PAGE = "apis-and-mobile-apps.md"
 SETTINGS = """

@@ -27,11 +27,11 @@ from realtime_ticket import TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.handshake import PROTOCOL
 from tests import matrix, servers
+from tests.docs.pages import FENCES, PAGES
+from tests.docs.projects import Project, client
 from tests.helpers import eventually
+from tests.nginx import nginx
 from tests.processes import free_ports, listens, running
-from tests.projects import Project, client
-from tests.test_deployment import NGINX
-from tests.test_docs import FENCES, PAGES
 
 PAGE = "production-checklist.md"
 
@@ -119,14 +119,10 @@ def with_nginx(folder: Path, site: str, port: int) -> Iterator[Proxy]:
         file.writelines(each.bytes() for each in certificate.cert_chain_pems)
     site = re.sub("/etc/ssl/|/var/log/nginx/", f"{folder}/", site)
     site = site.replace("listen 443 ", f"listen 127.0.0.1:{port} ")
-    (folder / "nginx.conf").write_text(f"{NGINX}{site}}}\n")
-    words = ["-e", "stderr", "-p", str(folder), "-c", "nginx.conf"]
-    command = [servers.find("nginx"), *words]
-    process = servers.run(command, folder, ready=lambda: listens(port))
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    yield Proxy(port, folder / "realtime.log", context)
-    servers.stop(process)
+    with nginx(folder, site, port):
+        yield Proxy(port, folder / "realtime.log", context)
 
 
 @contextmanager

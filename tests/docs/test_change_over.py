@@ -17,8 +17,8 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from tests import matrix
+from tests.docs.projects import Project, client
 from tests.processes import free_ports, running
-from tests.projects import Project, client
 
 LOG_IN = """
 from django.contrib.auth import get_user_model

@@ -25,7 +25,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 from realtime_ticket import InvalidTicket, TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from tests import matrix, servers
-from tests.test_docs import _read
+from tests.docs.pages import read
 
 pytestmark = pytest.mark.django_db
 
@@ -40,7 +40,7 @@ ELSEWHERE = {"SECRET_KEY": "another one, and as long as it has to be for HS256"}
 
 def table() -> dict[str, list[str]]:
     """Return the cells of each row: ours, the cookie's, the JWT's, and sesame's."""
-    rows = re.findall(r"^\| (\w.*?) \| (.*) \|$", _read("compare.md"), re.M)
+    rows = re.findall(r"^\| (\w.*?) \| (.*) \|$", read("compare.md"), re.M)
     return {name: cells.split(" | ") for name, cells in rows}
 
 
@@ -122,7 +122,7 @@ def test_a_session_cookie(user: User, settings: Any) -> None:
     cached.update(SessionStore(cookie).load())
     cached.save()
     assert queries(user_of, cached.session_key) == 1
-    assert "With sessions in a cache it is one." in _read("compare.md")
+    assert "With sessions in a cache it is one." in read("compare.md")
 
 
 def test_a_jwt(user: User, settings: Any) -> None:

@@ -25,13 +25,13 @@ from prometheus_client import REGISTRY
 from realtime_ticket import InvalidTicket, get_service
 from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.tickets import new_value
-from tests.test_docs import FENCES, project  # noqa: F401 (a fixture)
+from tests.docs.pages import FENCES
 
 CLAIMS = {"id": 7, "username": "ana"}
 
 
 @pytest.fixture
-def module(project: Path) -> Callable[[str], Any]:  # noqa: F811
+def module(project: Path) -> Callable[[str], Any]:
     """Import a file of the page by its name."""
     for fence in FENCES["limits-and-metrics.md"]:
         if fence.file:

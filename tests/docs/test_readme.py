@@ -17,7 +17,7 @@ from examples.demo.walk import Browser, fetch_ticket
 from tests import servers
 from tests.processes import free_ports, running
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"```python\n# ([\w.]+)(?:: ([\w ]+))?\n(.*?)```", re.DOTALL)
 
 # The README's servers listen on their usual ports. Ours do not.
