@@ -144,7 +144,10 @@ def test_a_token_gets_a_ticket_of_its_user(
 ) -> None:
     """Also beside a session of somebody else. A deactivated user gets none."""
     http.post("/_allauth/browser/v1/auth/login", json=ANA, headers=csrf(http))
-    assert ask(http, "/ticket/", tickets, **csrf(http)).username == "ana@example.com"
+    for url in ("/ticket/", "/api/ticket/"):
+        ticket = ask(http, url, tickets, **csrf(http))
+        assert ticket.username == "ana@example.com"
+        assert ticket.session, "a logout ends what comes of it"
     scheme = TOKEN_URLS[path]
     ticket = ask(http, path, tickets, Authorization=f"{scheme} {people['bob'].token}")
     assert (ticket.user_id, ticket.username) == (people["bob"].id, "bob@example.com")
