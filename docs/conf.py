@@ -20,6 +20,7 @@ version = release = _project["version"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
+myst_enable_extensions = ["tasklist"]
 
 # For autodoc, which imports the package, and with it Django's models.
 settings.configure(

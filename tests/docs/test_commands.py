@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import tomllib
@@ -29,6 +30,7 @@ from tests.docs.server_pages import (
 from tests.matrix import ON_OTHER_SERVERS, ROWS
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+NPM = json.loads((ROOT / "package.json").read_text("utf-8"))
 PACKAGES = {
     "django-realtime-ticket": set(PYPROJECT["project"]["optional-dependencies"]),
     "starlette": set(),
@@ -68,6 +70,9 @@ def _check_command(words: list[str], page: str) -> None:
             commands = {s.command[-1].partition('" ')[2] for s in servers_of(page)}
             commands |= {row.command for row in ON_OTHER_SERVERS.values()}
             assert command in commands
+        case ["npm", "install", *packages]:
+            known = {"django-realtime-ticket", *NPM["devDependencies"]}
+            assert set(packages) - {"--save-dev"} <= known
         case ["centrifugo", "-c", file]:
             assert (ROOT / file).is_file() and ":8001/" in read_example(
                 page, "client.js"
