@@ -279,18 +279,19 @@ class TicketService:
         tickets.check_session(session, max_age)
         lifetime = self.expire if expire is None else check_expire(expire)
         issued_at = int(time.time())
-        data = tickets.encode(
+        value = tickets.new_value(self.prefix)
+        ticket, data = tickets.create(
             claims,
+            value=value,
             audience=audience,
             issued_at=issued_at,
             expires_at=issued_at + lifetime,
             session=session,
             max_age=max_age,
         )
-        value = tickets.new_value(self.prefix)
-        key = self._key(value, audience)
-        # Read back from the text, so that issue() returns just what consume() will.
-        ticket = tickets.decode(data, value=value, audience=audience)
+        key = tickets.storage_key(
+            value, audience, prefix=self.prefix, hashed=self.hash_keys
+        )
         return ticket, Item(key, data, lifetime)
 
     def _key(self, value: object, audience: str) -> str:
