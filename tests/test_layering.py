@@ -50,6 +50,7 @@ THIRD_PARTIES = {
         "backends._redis_exchange",
         "backends._redis_nodes",
         "backends._redis_options",
+        "backends._redis_pool",
         "backends._redis_diagnosis",
     },
     "pymemcache": {"backends.memcached"},

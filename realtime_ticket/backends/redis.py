@@ -10,8 +10,8 @@ import redis
 from realtime_ticket.outages import Outage, explain, locate
 
 from ._redis_exchange import Command, exchange, text_of
-from ._redis_nodes import hang_up, waiting_pool
 from ._redis_options import DEFAULTS, pattern_of
+from ._redis_pool import Pool
 from .base import BaseBackend, Item
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class RedisBackend(BaseBackend):
 
     def _connect(self, url: str | None, options: dict[str, Any]) -> None:
         """Prepare connections. Raise TypeError or ValueError for wrong options."""
-        self._pool = waiting_pool(pattern_of(options, url))
+        self._pool = Pool(pattern_of(options, url))
 
     def add(self, key: str, data: str, expire: int) -> bool:
         return self.add_many([Item(key, data, expire)])[0]
@@ -102,9 +102,9 @@ class RedisBackend(BaseBackend):
         return diagnose(self._pools(), self._wait_replicas)
 
     def close(self) -> None:
-        hang_up(self._pool)
+        self._pool.disconnect()
 
-    def _pools(self) -> list[redis.BlockingConnectionPool]:
+    def _pools(self) -> list[Pool]:
         """Return the pool of connections to each server that has tickets."""
         return [self._pool]
 
@@ -124,7 +124,7 @@ class RedisBackend(BaseBackend):
 
     def _ask(
         self,
-        pool: redis.BlockingConnectionPool,
+        pool: Pool,
         commands: Sequence[Command],
         *,
         confirm: bool,
@@ -132,8 +132,8 @@ class RedisBackend(BaseBackend):
         """Return the replies, once enough replicas ``confirm`` them where they must."""
         if not (confirm and self._wait_replicas):
             return exchange(pool, commands)
-        patience = int((pool.timeout or 1) * 500)  # ms, half of socket_timeout
-        wait = ("WAIT", self._wait_replicas, patience)
+        milliseconds = int((pool.timeout or 1) * 500)  # half of socket_timeout
+        wait = ("WAIT", self._wait_replicas, milliseconds)
         *replies, confirmed = exchange(pool, [*commands, wait])
         if isinstance(confirmed, redis.ResponseError):
             raise confirmed
