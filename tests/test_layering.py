@@ -23,7 +23,7 @@ DRIVERS = {"redis", "pymemcache", "psycopg", "psycopg2", "MySQLdb", "sqlite3",
 LEVELS = {
     0: ["exceptions", "tickets", "handshake", "outages", "revocations"],
     1: ["backends", "backends.base", "batching", "journal", "listener", "live",
-        "outbox", "service", "watches"],
+        "outbox", "replies", "service", "watches"],
     2: ["backends.*", "models", "migrations", "migrations.*", "testing"],
     3: ["conf", "signals", "signal_queue"],
     4: ["shortcuts", "lazy", "views", "urls", "middleware", "context_processors",
@@ -51,6 +51,7 @@ THIRD_PARTIES = {
         "backends._redis_nodes",
         "backends._redis_options",
         "backends._redis_pool",
+        "backends._redis_request",
         "backends._redis_diagnosis",
     },
     "pymemcache": {"backends.memcached"},
@@ -58,9 +59,9 @@ THIRD_PARTIES = {
 """The modules that may import a package other than Django."""
 
 WITHOUT_DJANGO = ["", "exceptions", "tickets", "handshake", "outages", "revocations",
-                  "batching", "journal", "listener", "live", "outbox", "service",
-                  "watches", "testing", "backends", "backends.base", "backends.redis",
-                  "backends.redis_sentinel", "backends.redis_cluster",
+                  "batching", "journal", "listener", "live", "outbox", "replies",
+                  "service", "watches", "testing", "backends", "backends.base",
+                  "backends.redis", "backends.redis_sentinel", "backends.redis_cluster",
                   "backends.memcached", "backends.locmem", "integrations",
                   "integrations.asgi"]  # fmt: skip
 UNCONFIGURABLE = ("admin", "models", "migrations.")
@@ -211,7 +212,7 @@ def test_the_scan_sees_imports() -> None:
     """The helpers of this module find what is known to be there."""
     assert own_imports("service") == {
         "tickets", "backends.base", "batching", "exceptions", "journal", "listener",
-        "outages", "outbox", "revocations",
+        "outages", "outbox", "replies", "revocations",
     }  # fmt: skip
     assert "backends.base" in own_imports("backends.redis")
     assert foreign_imports("backends.redis") == {"redis"}

@@ -25,6 +25,11 @@ class Pool(redis.ConnectionPool):
         self.timeout: float | None = options["socket_timeout"]
         self._by_process: dict[int, _Connections] = {}
         super().__init__(pattern.connection_class, pattern.max_connections, **options)
+        is_tls = issubclass(self.connection_class, redis.SSLConnection)
+        # With a health check redis-py sends a command of its own before others.
+        checks_health = bool(options.get("health_check_interval"))
+        self.is_plain = not (is_tls or checks_health or self.timeout is None)
+        """Whether what is written and read are just commands and replies, in time."""
 
     def get_connection(self, *args: Any, **options: Any) -> Any:
         """Return a connection that is ready for a command.
@@ -124,6 +129,7 @@ def _is_clean(connection: Any) -> bool:
     A reply that came too late must not be read by the next caller (CVE-2023-28858).
     """
     try:
+        # Not just a poll of the socket: the parser may have read it already.
         return not connection.can_read()
     except (redis.RedisError, OSError):
         return False  # closed by the server

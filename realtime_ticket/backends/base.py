@@ -12,6 +12,8 @@ from realtime_ticket.outages import Outage, explain
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
+    from realtime_ticket.replies import Request
+
 
 class Item(NamedTuple):
     """What ``add`` takes: a key, the text to keep, and its lifetime in seconds."""
@@ -29,10 +31,9 @@ class BaseBackend(ABC):
     """Keep texts for some seconds and hand each out once. Subclass it for a new store.
 
     Tickets need ``add`` and ``pop`` and nothing else; live connections that end with
-    their login need ``read_many`` too. A backend is synchronous: the service's async
-    door calls it in a thread, with batches. One instance serves every thread of a
-    process. :class:`realtime_ticket.testing.BackendContract` tests all that is promised
-    here.
+    their login need ``read_many`` too. A backend is synchronous: calls of coroutines
+    reach it in batches, from a thread. One instance serves every thread of a process.
+    :class:`realtime_ticket.testing.BackendContract` tests all that is promised here.
 
     The constructor takes keyword options, refuses unknown ones with a TypeError, reads
     no settings and touches no network.
@@ -42,9 +43,8 @@ class BaseBackend(ABC):
     """What the driver raises in trouble. The service turns it into StorageError."""
 
     thread_sensitive: ClassVar[bool] = True
-    """Whether the async door must use Django's own thread. Set it to False for a store
-    that does not use Django's database connections: it then gets a thread of its own,
-    where an ORM query cannot hold it up."""
+    """Whether batches must run in Django's own thread. Set it to False for a store that
+    uses no database connection of Django's: it then gets a thread of its own."""
 
     hashes_keys: ClassVar[bool] = False
     """Whether the service always hashes the keys of tickets, and so never hands over a
@@ -81,7 +81,6 @@ class BaseBackend(ABC):
         """
 
     # No peek() and no exists(): they invite a check that another caller overtakes.
-    # read_many() is not one: it is for the journal of disconnects, which nobody pops.
 
     def add_many(self, items: Sequence[Item]) -> list[bool]:
         """Do ``add`` for each, in order. Override it unless that reads a ContextVar."""
@@ -94,23 +93,29 @@ class BaseBackend(ABC):
     def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
         """Return the text of each key, in order, and remove nothing.
 
-        Only the journal of disconnects is read this way. Never read a ticket without
-        taking it: between the reading and the taking, another caller can take it.
+        Only the journal of disconnects is read this way. Never read a ticket: before
+        you remove it, another caller can do so.
 
         ``keys`` are 1 to 500 keys like ``off:rt_:1764303000:12``, unhashed whatever
         ``hashes_keys`` says; a key may come twice. None stands for a key without a text
         and for an expired one.
 
-        Raise one of ``storage_errors`` when nothing could be read. Where a storage has
-        several servers and only some of them failed, the exception (one of
-        ``storage_errors``) stands in the place of each key that could not be read. The
-        default raises UnsupportedBackend.
+        Raise one of ``storage_errors`` when nothing could be read. Where only some of
+        several servers failed, such an exception stands in the place of each key that
+        could not be read. The default raises UnsupportedBackend.
         """
         raise UnsupportedBackend(
             f"{type(self).__module__}.{type(self).__qualname__} has no read_many(), so "
             "connections cannot hear of disconnects. Write read_many() (see 'Write a "
             "backend' in the documentation), or use a backend that has it."
         )
+
+    def send(self, calls: Sequence[Item | str]) -> Request | None:
+        """Send calls from an event loop, an Item to add or a key to pop. Never wait.
+
+        Return None where it would: add_many() and pop_many() then run in a thread.
+        """
+        return None
 
     def add_durably(self, key: str, data: str, expire: int) -> bool:
         """Do what ``add`` does, and let no rollback of the caller's undo it.
