@@ -164,14 +164,6 @@ class TestDefaults:
         assert isinstance(service.backend, RedisBackend)
         assert (service.expire, service.prefix, service.hash_keys) == (10, "rt_", False)
 
-    def test_are_all_there(self) -> None:
-        """The list of settings is the documented one."""
-        assert set(conf.DEFAULTS) == {
-            "BACKEND", "EXPIRE", "PREFIX", "HASH_KEYS", "AUDIENCES", "CLAIMS", "REDIS",
-            "MEMCACHED", "CACHE", "DATABASE", "OPTIONS", "SERVICE_KEYS",
-            "DISCONNECT", "JOURNAL_EXPIRE",
-        }  # fmt: skip
-
 
 class TestValues:
     def test_reach_the_service(self, settings: Any) -> None:
