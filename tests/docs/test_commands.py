@@ -104,7 +104,7 @@ def _check_command(words: list[str], page: str) -> None:
             exec(compile(code, page, "exec"), {})
         case ["python", "server.py", proxy] if page in PROXIES:
             assert SERVERS[proxy].command[1:] == ("server.py", proxy)
-        case ["python" | "node" | "perl", file, *files]:
+        case ["python" | "node" | "perl" | "php" | "ruby", file, *files]:
             assert _exists(file, page)
             assert all(_exists(file.removeprefix("./"), page) for file in files)
         case ["curl", *_, url] if url.startswith("http://localhost:8000/internal/"):
