@@ -18,6 +18,7 @@ extensions = ["myst_parser", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["tasklist"]
+myst_enable_checkboxes = True
 
 html_theme = "furo"
 html_title = f"{project} {release}"
