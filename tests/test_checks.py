@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from typing import Any
 
 import pytest
@@ -542,6 +543,16 @@ class TestDatabase:
             cursor.execute("ALTER TABLE realtime_ticket RENAME TO elsewhere")
         assert check_ids() == []
         assert check_ids(["default"]) == ["W005"]
+
+    @pytest.mark.django_db
+    def test_migrate_is_about_to_make_the_table(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It runs the checks first, and must not tell the user to do what it does."""
+        monkeypatch.setattr(sys, "argv", ["manage.py", "migrate"])
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE realtime_ticket RENAME TO elsewhere")
+        assert check_ids(["default"]) == []
 
     @pytest.mark.django_db
     @pytest.mark.parametrize("name", ["/no/such/folder/db.sqlite3"])

@@ -218,7 +218,7 @@ class TestProcesses:
         matrix.require(matrix.ROWS["gevent-gunicorn"])
         (tmp_path / "mysite").mkdir()
         (tmp_path / "mysite" / "wsgi.py").write_text("def application(): ...\n")
-        command, _ = fence_of("gunicorn").text.splitlines()
+        command, *_ = fence_of("gunicorn").text.splitlines()
         result = subprocess.run(
             [sys.executable, "-m", *shlex.split(command), "--check-config"],
             cwd=tmp_path,
@@ -232,7 +232,7 @@ class TestProcesses:
         matrix.require(matrix.ROWS["starlette"])
         import uvicorn
 
-        _, command = fence_of("gunicorn").text.splitlines()
+        _, command, _ = fence_of("gunicorn").text.splitlines()
         _, *words = shlex.split(command)
         context = uvicorn.main.make_context("uvicorn", words)
         assert context.params["app"] == "mysite.asgi:application"

@@ -27,18 +27,21 @@ from tests.docs.server_pages import (
     requirements_of,
     servers_of,
 )
-from tests.matrix import ROWS
+from tests.matrix import ON_OTHER_SERVERS, ROWS
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 NPM = json.loads((ROOT / "package.json").read_text("utf-8"))
 PACKAGES = {
     "django-realtime-ticket": set(PYPROJECT["project"]["optional-dependencies"]),
+    "starlette": set(),
+    "uvicorn": {"standard"},
     "websockets": set(),
 }
 """What the pages install, and its extras."""
 
 REQUIREMENT = re.compile(
-    r"(django-realtime-ticket(?=.*>=1)|websockets)(?:\[([\w,-]+)\])?(?:>=1)?"
+    r"(?:\./(?=django-realtime-ticket)|(?!django-realtime-ticket(?!.*>=1)))"
+    r"([\w-]+)(?:\[([\w,-]+)\])?(?:>=1)?"
 )
 """Ours says >=1: with less, a resolver may choose 0.1.0, the package of 2012."""
 
@@ -62,11 +65,11 @@ def _check_command(words: list[str], page: str) -> None:
             assert set(requirements) <= {"--no-deps", OURS, *requirements_of(page)}
         case ["sudo", "apt", "install", program]:
             assert page == f"servers/{program}.md" and page in PROXIES
-        case ["daphne" | "gunicorn" | "uvicorn", *_]:
+        case ["daphne" | "granian" | "gunicorn" | "hypercorn" | "uvicorn", *_]:
             command = f"-m {shlex.join(words)}".replace("8001", "$PORT")
-            assert command in {
-                s.command[-1].partition('" ')[2] for s in servers_of(page)
-            }
+            commands = {s.command[-1].partition('" ')[2] for s in servers_of(page)}
+            commands |= {row.command for row in ON_OTHER_SERVERS.values()}
+            assert command in commands
         case ["npm", "install", *packages]:
             known = {"django-realtime-ticket", *NPM["devDependencies"]}
             assert set(packages) - {"--save-dev"} <= known
@@ -80,8 +83,17 @@ def _check_command(words: list[str], page: str) -> None:
             file, *options = shlex.split(variable.removeprefix("ARGS="))
             assert (ROOT / file).is_file()
             assert not options or (options[0] == "-k" and options[1] in ROWS)
-        case ["python", "-m", "venv", ".venv"] | [".", ".venv/bin/activate"]:
-            pass
+        case ["python3", "-m", "venv", folder] | [".", folder]:
+            assert folder.removesuffix("/bin/activate") in {".venv", "env"}
+        case ["django-admin", "startproject", name] | ["cd", name]:
+            assert any(fence.file == f"{name}/settings.py" for fence in FENCES[page])
+        case ["mkdir", folder]:
+            assert any(fence.file.startswith(f"{folder}/") for fence in FENCES[page])
+        case [variable, "python3", *words] if "=" in variable:
+            assert variable.partition("=")[0] == "DJANGO_SUPERUSER_PASSWORD"
+            _check_command(["python3", *words], page)
+        case ["python3", *words]:
+            _check_command(["python", *words], page)
         case ["pip", "install", *requirements] | [
             "python",
             "-m",

@@ -28,12 +28,14 @@ from tests.docs.pages import (
 )
 from tests.docs.programs import check_js, environment_of
 
-DIRECTIVES = {"{include}", "{literalinclude}", "{toctree}"}
+DIRECTIVES = {"{eval-rst}", "{image}", "{include}", "{literalinclude}", "{toctree}"}
 LANGUAGES = {"python", "html", "json", "js", "perl", "php", "ruby"}
 LANGUAGES |= {"console", "sh", "text"}
 LANGUAGES |= DIRECTIVES
 
 BASE_SETTINGS = """\
+from pathlib import Path
+BASE_DIR = Path(__file__).parent
 SECRET_KEY = "for tests only, and long enough that no check complains of its length"
 ALLOWED_HOSTS = ["localhost"]
 ROOT_URLCONF = "tests.urls"
@@ -41,7 +43,7 @@ USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes"]
 MIDDLEWARE = []
-TEMPLATES = []
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates"}]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 CACHES = {
     "default": {
