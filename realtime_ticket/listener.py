@@ -1,4 +1,4 @@
-"""Hears of disconnects: one thread for each service and process reads the journal."""
+"""Reads the journal of disconnects: one thread for each service and process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from .exceptions import Cause, InvalidTicket, Revoked, StorageError
-from .journal import OVERLAP, Journal, JournalReader, Reading
+from .journal import OVERLAP, Journal
+from .journal_reader import JournalReader, Reading
 from .tickets import Ticket
 from .watches import LATE_TOLERANCE, TOLERANCE, InDoubt, Watch, Watches
 
@@ -130,7 +131,7 @@ class Listener:
             _end(ended)
             state.reader.remember(reading)
             state.last_read = reading.monotonic
-        self._log(state, reading)  # last, for a filter of somebody's may raise
+        self._log(state, reading)  # last, because a filter of the project may raise
 
     @property
     def _state(self) -> _State:

@@ -1,4 +1,4 @@
-"""The open connections of a process, and the disconnects that it has heard of."""
+"""The open connections of a process, and the disconnects that it has read."""
 
 from __future__ import annotations
 
@@ -55,12 +55,19 @@ class Watch:
     def close(self) -> None:
         """Forget the connection. Calling it twice is fine."""
         self._forget(self)
+        # The callback leads to the connection, which leads back here. Such a cycle is
+        # garbage that only the collector finds, and a server has one for each client.
+        self._end = _ended
 
     def __enter__(self) -> Watch:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def _ended(revoked: Revoked) -> None:
+    """The callback of a connection that has ended: there is nothing left to end."""
 
 
 class Watches:
@@ -79,7 +86,7 @@ class Watches:
         return self._size
 
     def add(self, watch: Watch, end_at: float | None) -> None:
-        """Take a watch in, to be ended at that time, or never."""
+        """Add a watch, to be ended at that time, or never."""
         self._by_user[watch.user].add(watch)
         self._size += 1
         if end_at is not None:

@@ -28,7 +28,8 @@ import redis
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from examples.servers import SERVERS
+from examples.servers import SERVERS, shell
+from examples.servers import Server as Example
 from realtime_ticket.handshake import PROTOCOL
 from tests import servers
 from tests.processes import free_ports, listens, running
@@ -85,7 +86,8 @@ async def websocket(
             f"ws://127.0.0.1:{port}/ws" + (query and f"?{query}"),
             subprotocols=[PROTOCOL, *protocols] if protocols or offer else None,
             additional_headers=[
-                ("Authorization", f"Ticket {value}") for value in by.get("header", [])
+                ("Authorization", f"Ticket {value}")
+                for value in by.get("authorization", [])
             ],
             origin=origin,
             proxy=None,
@@ -148,6 +150,15 @@ async def socketio(
         yield Session(await hear(), say, closed)
 
 
+def http2(
+    port: int, *shown: Shown, origin: str | None
+) -> AbstractAsyncContextManager[Session]:
+    """Connect to ``/ws`` in a stream of an HTTP/2 connection."""
+    from tests.http2 import websocket  # which needs h2
+
+    return websocket(port, *shown, origin=origin)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """What is particular to one example.
@@ -161,7 +172,8 @@ class Row:
     where that is not as a bad one. ``discreet`` tells that its log names requests and
     never a ticket. ``cautious`` is a text of the example, and what to put in its place
     so that a client without an origin is refused. It needs Python ``modules``,
-    ``programs``, and ``paths`` of the checkout.
+    ``programs``, and ``paths`` of the checkout. ``command`` are words for Python that
+    start the example which the name begins with, where that is not the example's own.
     """
 
     name: str
@@ -169,7 +181,7 @@ class Row:
     foreign: int | str = 403
     down: int | str = 503
     events: int | None = 401
-    carriers: tuple[str, ...] = ("subprotocol", "query", "header")
+    carriers: tuple[str, ...] = ("subprotocol", "query", "authorization")
     dial: Dial = websocket
     discreet: bool = False
     revoked: int | str | None = 4401
@@ -178,6 +190,15 @@ class Row:
     modules: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
+    command: str = ""
+
+    @property
+    def example(self) -> Example:
+        """Return the example, and how this row starts it."""
+        if not self.command:
+            return SERVERS[self.name]
+        folder, _, _ = self.name.partition("-")
+        return Example(folder, shell(self.command))
 
     def missing(self) -> str | None:
         """Return why this server cannot be tested, or None."""
@@ -229,10 +250,27 @@ ROWS = {row.name: row for row in [
     Row(name="starlette", modules=("starlette", "uvicorn"), discreet=True),
     Row(name="tornado", modules=("tornado",), discreet=True),
     Row(name="twisted", modules=("twisted", "wsproto"), discreet=True,
-        carriers=("query", "header")),
+        carriers=("query", "authorization")),
     Row(name="websockets", modules=("websockets",), events=None, ended=4401),
 ]}
+
+ON_OTHER_SERVERS = {row.name: row for row in [
+    Row(name="starlette-granian", modules=("starlette", "granian"), discreet=True,
+        command="-m granian --interface asgi --port $PORT --workers-kill-timeout 3"
+                " --access-log server:app"),
+    Row(name="starlette-gunicorn", modules=("starlette", "gunicorn"),
+        refused=403, down=403,
+        command="-m gunicorn -k asgi -b 127.0.0.1:$PORT --graceful-timeout 3"
+                " server:app"),
+    Row(name="starlette-hypercorn-http2", modules=("starlette", "hypercorn", "h2"),
+        discreet=True, dial=http2,
+        command="-m hypercorn -b 127.0.0.1:$PORT --graceful-timeout 3"
+                " --access-logfile - server:app"),
+]}
+"""An example on servers that it does not come with."""
 # fmt: on
+
+EVERY_ROW = ROWS | ON_OTHER_SERVERS
 
 
 class Redis:
@@ -414,6 +452,13 @@ print(json.dumps(sessions))
 """
 
 
+PREFLIGHT = {
+    "Access-Control-Request-Method": "GET",
+    "Access-Control-Request-Headers": "last-event-id",
+}
+"""What a browser sends before a page's fetch() with such a header."""
+
+
 @dataclass(frozen=True)
 class Server:
     """An example that runs."""
@@ -511,7 +556,7 @@ def serving(
     row: Row, world: World, folder: Path, *edits: tuple[str, str]
 ) -> Iterator[Server]:
     """Run an example until the block ends, or a copy in which texts are replaced."""
-    example, port, log = SERVERS[row.name], free_ports()[0], folder / "log"
+    example, port, log = row.example, free_ports()[0], folder / "log"
     directory = example.directory
     if edits:
         directory = folder / "edited"
@@ -567,3 +612,13 @@ def require(row: Row) -> None:
         if servers.REQUIRED:
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
+
+
+def ticket(server: Server, **fields: str) -> str:
+    """Return a new ticket of ada's."""
+    return server.world.site.ticket(**fields)
+
+
+def by(server: Server, value: str) -> tuple[str, str]:
+    """Return the ticket with the carrier that this server prefers."""
+    return server.row.carriers[0], value

@@ -11,7 +11,8 @@ from django.core.cache import caches
 from django.db import connections
 
 from realtime_ticket import batching
-from realtime_ticket.backends import _connection, _sql
+from realtime_ticket.backends import _database_connection
+from realtime_ticket.backends._database_sql import MYSQL
 from realtime_ticket.backends.base import BaseBackend
 from realtime_ticket.backends.cache import CacheBackend
 from realtime_ticket.backends.database import DatabaseBackend
@@ -248,7 +249,9 @@ class TestMySQL(TestMariaDB):
 
     @pytest.fixture(autouse=True)
     def _dialect(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_connection, "dialect_of", lambda connection: _sql.MYSQL)
+        monkeypatch.setattr(
+            _database_connection, "dialect_of", lambda connection: MYSQL
+        )
 
 
 # The same again by the asynchronous door: class TestRedisAsync(AsyncDoor, TestRedis).

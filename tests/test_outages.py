@@ -27,17 +27,17 @@ from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.backends.redis_cluster import RedisClusterBackend
 from realtime_ticket.backends.redis_sentinel import RedisSentinelBackend
 from tests import servers
+from tests.doors import Door, both_doors
 from tests.helpers import (
     CLAIMS,
     NOWHERE,
+    REMOTE,
     RecordingBackend,
     real_redis,
     silent_server,
     using,
 )
 from tests.servers import Node
-from tests.test_service import Door, both_doors
-from tests.test_shortcuts import REMOTE
 
 PASSWORD = "pass-word-of-the-storage"
 NOBODY = "no-such-host.invalid"
@@ -126,13 +126,13 @@ ON_REDIS = {
     "unknown host": Case(at_redis(host=NOBODY), (NOBODY, "Correct the host")),
     "wrong password": Case(partial(a_user, ""), (str(servers.REDIS), "password")),
     "no permission": Case(partial(a_user, "~* +get"),
-                          ("does not let this user", "+set", "+getdel")),
+                          ("does not allow this user", "+set", "+getdel")),
     "no TLS": Case(plain_port, ("one side speak TLS and the other not",)),
     "replica": Case(replica, ("read-only replica", "Name the primary")),
     "full": Case(full, ("is full",)),
     "frozen": Case(partial(frozen, lambda path: RedisBackend(
         unix_socket_path=path, socket_timeout=0.1)), ("did not answer in time",)),
-    "busy": Case(busy, ("no connection is free", "max_connections")),
+    "busy": Case(busy, ("has no free connection", "max_connections")),
     "Sentinel refused": Case(lambda folder: nullcontext(RedisSentinelBackend(
         sentinels=[("127.0.0.1", 1)], service_name="x")), ("127.0.0.1:1 refuses",)),
     "unknown master": Case(unknown_master, ("names no master", "service_name")),
@@ -244,7 +244,7 @@ ON_DATABASES = {
                         ("The database 'postgresql' (PostgreSQL) at 127.0.0.1:1 ref",
                          "DATABASES['postgresql']")),
         "socket": Case(database("postgresql", HOST=NOWHERE), (NOWHERE, "not there")),
-        "host": Case(database("postgresql", HOST=NOBODY), (NOBODY, "nobody knows")),
+        "host": Case(database("postgresql", HOST=NOBODY), (NOBODY, "unknown host")),
         "password": Case(partial(as_user, "postgresql", "locked"), ("password",)),
         "grant": Case(partial(as_user, "postgresql", "poor"),
                       ("Grant", "SELECT, INSERT, UPDATE and DELETE")),
@@ -262,7 +262,7 @@ ON_DATABASES = {
         "socket": Case(database("mariadb", OPTIONS={"unix_socket": NOWHERE}),
                        (NOWHERE, "is not there")),
         "host": Case(database("mariadb", HOST=NOBODY, OPTIONS={"unix_socket": ""}),
-                     (NOBODY, "nobody knows")),
+                     (NOBODY, "unknown host")),
         "password": Case(partial(as_user, "mariadb", "locked"), ("password",)),
         "grant": Case(partial(as_user, "mariadb", "poor", NAME="mysql"), ("Grant",)),
         "table": Case(partial(without_table, "mariadb"), ("manage.py migrate",)),

@@ -1,4 +1,4 @@
-"""What ``manage.py ticket_doctor`` says of a database that keeps tickets."""
+"""What ``manage.py ticket_doctor`` reports about a database that keeps tickets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from django.core import checks
 
 from . import _clock
-from ._connection import lent
+from ._database_connection import lent
 
 
 def diagnose(alias: str) -> list[checks.CheckMessage]:

@@ -106,7 +106,14 @@ class RedisBackend(BaseBackend):
 
     def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
         (replies,) = self._exchange([("MGET", *keys)])
-        return [text_of(reply) for reply in replies]
+        # Envoy puts an error in the place of what a server has that is down.
+        errors = [reply for reply in replies if isinstance(reply, redis.ResponseError)]
+        if errors and len(errors) == len(replies):
+            raise errors[0]
+        return [
+            reply if isinstance(reply, redis.ResponseError) else text_of(reply)
+            for reply in replies
+        ]
 
     def explain(self, error: Exception) -> Outage:
         return explain(
