@@ -63,8 +63,7 @@ WITHOUT_DJANGO = ["", "exceptions", "tickets", "handshake", "outages", "revocati
                   "outbox", "replies", "service", "watches", "testing", "backends",
                   "backends.base", "backends.redis", "backends.redis_sentinel",
                   "backends.redis_cluster", "backends.memcached", "backends.locmem",
-                  "integrations",
-                  "integrations.asgi"]  # fmt: skip
+                  "integrations", "integrations.asgi"]  # fmt: skip
 UNCONFIGURABLE = ("admin", "models", "migrations.")
 """Modules that need configured Django to be imported, as anywhere."""
 
