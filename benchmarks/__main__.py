@@ -13,7 +13,7 @@ import time
 import django
 
 from . import machine, report
-from .harness import EFFORTS, Effort
+from .harness import EFFORTS, Effort, Row
 from .rows import ROWS
 
 
@@ -35,12 +35,12 @@ def main() -> None:
         report.write(rows, about)
 
 
-def measure(number: int, effort: Effort) -> report.Row:
+def measure(number: int, effort: Effort) -> Row:
     """Measure a row and print it."""
     module = importlib.import_module(f"benchmarks.{ROWS[number]}")
     started = time.monotonic()
     findings = module.run(effort)
-    row = report.Row(number, module.TITLE, time.monotonic() - started, findings)
+    row = Row(number, module.TITLE, time.monotonic() - started, findings)
     print(report.table(row), flush=True)
     return row
 

@@ -10,19 +10,15 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from .reconnect import LONGEST, Client, Cluster, Storm, simulate
 from .report import DOCS, FIGURES
+from .scenarios import CLIENTS, WORKERS, scenarios
 
 PAGE: Final = DOCS / "capacity.md"
 IMAGES: Final = DOCS / "images"
-
-CLIENTS: Final = 1_000_000
-WORKERS: Final = 16
-"""Django workers in the storms of the page; there are as many realtime processes as
-their tickets need."""
 
 STORMS: Final = (
     (10_000, 10), (10_000, 60), (100_000, 60), (1_000_000, 60), (1_000_000, 300)
@@ -87,29 +83,6 @@ class Rates:
         while simulate(clients, Client(), self.cluster(workers)).seconds() > seconds:
             workers += 1
         return workers
-
-
-def scenarios(cluster: Cluster) -> dict[str, tuple[Client, Cluster]]:
-    """Return the storms of the page, by what is special about each."""
-    slower = cluster.tickets / 2
-    half = replace(cluster, handshakes=slower)
-    unbounded = replace(cluster, backlog=math.inf)
-    shortest = CLIENTS / cluster.tickets
-    return {
-        "a queue of one second before Django": (Client(), cluster),
-        "a queue without a bound": (Client(), unbounded),
-        "the realtime processes half as fast as Django": (Client(), half),
-        "the same, and tickets limited to their rate": (
-            Client(),
-            replace(half, tickets=slower, backlog=slower),
-        ),
-        "`maxDelay` of 2 minutes": (Client(max_delay=120), cluster),
-        "`maxDelay` of 5 seconds": (Client(max_delay=5), cluster),
-        "`minDelay` as long as a storm takes, and no bound": (
-            Client(min_delay=shortest, max_delay=2 * shortest),
-            unbounded,
-        ),
-    }
 
 
 def blocks(rates: Rates) -> dict[str, str]:

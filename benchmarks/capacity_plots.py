@@ -12,8 +12,8 @@ matplotlib.use("svg")
 
 from matplotlib import pyplot
 
-from .capacity import CLIENTS, scenarios
 from .reconnect import STEP, Client, Cluster, simulate
+from .scenarios import CLIENTS, scenarios
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -112,6 +112,16 @@ class Finding:
         return self.target and self.target.met_by(self.measured.median)
 
 
+@dataclass(frozen=True)
+class Row:
+    """What one module of the benchmarks found, in ``seconds`` of measuring."""
+
+    number: int
+    title: str
+    seconds: float
+    findings: Sequence[Finding]
+
+
 class Result:
     """What each contender did in each round. The first one is ours."""
 

@@ -14,13 +14,11 @@ matplotlib.use("svg")
 
 from matplotlib import pyplot, ticker
 
-from .harness import Finding
+from .harness import Finding, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
-
-    from .report import Row
 
 # The same figures make the same file.
 pyplot.rcParams |= {"svg.hashsalt": "realtime-ticket", "font.size": 9}

@@ -6,11 +6,10 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from .harness import UNITS, Finding, Spread, Target
+from .harness import UNITS, Finding, Row, Spread, Target
 
 DOCS: Final = Path(__file__).parent.parent / "docs"
 FIGURES: Final = DOCS / "benchmarks.json"
@@ -29,15 +28,6 @@ _SCALES: Final = {
     "/s": (("/s", 1),),
     "": (("", 1),),
 }
-
-
-@dataclass(frozen=True)
-class Row:
-    number: int
-    title: str
-    seconds: float
-    """How long it took to measure."""
-    findings: Sequence[Finding]
 
 
 def write(rows: Sequence[Row], about: Mapping[str, str]) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 
-from realtime_ticket.backends import _sql
+from realtime_ticket.backends import _database_sql
 from tests import servers
 
 VENDORS = ("sqlite", "postgresql", "mariadb")
 DIALECTS = {
-    "sqlite": _sql.SQLITE,
-    "postgresql": _sql.POSTGRESQL,
-    "mariadb": _sql.MARIADB,
+    "sqlite": _database_sql.SQLITE,
+    "postgresql": _database_sql.POSTGRESQL,
+    "mariadb": _database_sql.MARIADB,
 }
 
 MARIADB = ("innodb_buffer_pool_size", "innodb_log_file_size")

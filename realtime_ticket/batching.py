@@ -1,9 +1,9 @@
-"""Group commit: many coroutines, one trip to the storage.
+"""Group commit: the calls of many coroutines go to the storage in batches.
 
-Calls that arrive while a batch is under way wait, and make up the next one. The busier
-the process, the larger its batches; a lone call is not held back. So there is no client
-bound to an event loop, no command that a cancellation leaves half read, and one
-connection where a client per call would open hundreds.
+Calls that arrive while a batch is under way wait, and form the next batch. The busier
+the process, the larger its batches; a lone call is not delayed. So no client is bound
+to an event loop, no cancelled call leaves a reply unread, and one connection serves
+hundreds of callers.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ MAX_BATCH: Final = 1000
 """Calls in one batch. A larger one saves nothing more and makes every caller wait."""
 
 MAX_WAITING: Final = 50_000
-"""Calls of one event loop that may wait. Beyond, a call fails at once."""
+"""Calls of one event loop that may wait. Any further call fails at once."""
 
 MAX_WAIT: Final = 5.0
-"""Seconds that a call waits for the storage to be done with the batches before its own,
-and then with its own. An event loop that is busy with other things adds to that."""
+"""Seconds that a call waits for the batches before its own, and then again for its own
+batch. An event loop that is busy with other things adds to that."""
 
-_TICKS: Final = 10
-"""Turns of the loop, at least, that MAX_WAIT has to take before a batch is given up. A
-loop that was busy for longer than that has yet to hear that the batch is done."""
+_TIMER_STEPS: Final = 10
+"""A batch times out after so many timers, one after the other, that last MAX_WAIT
+together. With a single timer, an event loop that was busy for longer than MAX_WAIT
+would time a batch out that is done, before it reads that it is done."""
 
 Call = TypeVar("Call")
 Outcome = TypeVar("Outcome")
@@ -46,10 +47,11 @@ Commit = Callable[[list[Call]], list[Outcome | Exception]]
 class GroupCommit(Generic[Call, Outcome]):
     """Collect the calls of coroutines and hand them to a function in batches.
 
-    ``commit`` is synchronous. It takes a list of calls and returns a list of as many
-    outcomes; an exception among them is raised for its caller, and one that ``commit``
-    raises, for all. It runs in asgiref's thread-sensitive thread or in a thread of its
-    own, without the context variables of any caller: a batch is made for many.
+    ``commit`` is a synchronous function. It takes a list of calls and returns a list of
+    as many outcomes. An exception in that list is raised for its caller, and an
+    exception that ``commit`` raises, for all callers of the batch. It runs in asgiref's
+    thread-sensitive thread or in a thread of its own, and sees the context variables of
+    no caller, because a batch belongs to many.
     """
 
     def __init__(
@@ -64,42 +66,42 @@ class GroupCommit(Generic[Call, Outcome]):
     def submit(self, call: Call) -> asyncio.Future[Outcome]:
         """Return the future of this call's outcome.
 
-        It raises StorageError when the storage takes too long, or too many wait. A call
-        that is cancelled before its batch starts is not made.
+        The future raises StorageError when the storage takes too long, or too many
+        calls wait. A call that is cancelled before its batch starts is not made.
         """
-        return self._lane().board(call)
+        return self._queue().submit(call)
 
     def close(self) -> None:
-        """Let the thread go. The next call starts another."""
-        # An executor that is forgotten ends its thread after the calls it was given.
-        # shutdown() would refuse the call that another thread is just handing over, and
+        """End the thread once it is idle. The next call starts another one."""
+        # An executor without references ends its thread after the calls that it has.
+        # shutdown() would refuse a call that another thread is just handing over, and
         # takes locks, which in a forked child can be locked for ever.
         self._executor = None
 
-    def _lane(self) -> _Lane[Call, Outcome]:
-        """Return the lane of the running event loop.
+    def _queue(self) -> _Queue[Call, Outcome]:
+        """Return the queue of the running event loop, or of the caller's own thread.
 
         Django's ASGI handler gives each request a thread-sensitive context, with a
         thread and database connections of its own. One request's statements must not
-        run on another's, so there each request has a lane, and a batch is what one
-        request does at once. So has a synchronous caller who waits in async_to_sync():
-        the batch runs in his thread, and nobody else's. A realtime server mostly has
-        neither, and all share a lane.
+        run on another's connection, so each request has its own queue. So does
+        synchronous code that waits in async_to_sync(), because its batch has to run in
+        the waiting thread. A realtime server mostly has neither, and there all callers
+        share the queue of the event loop.
         """
         loop, local = _running_loop(), self._local
         if local.loop is not loop:
             local.loop = loop
-            local.shared = _Lane(loop, self._start)
+            local.shared = _Queue(loop, self._start)
             local.by_owner = WeakKeyDictionary()
         owner = thread_owner() if self._thread_sensitive else None
         if not owner:
             return local.shared
-        return local.by_owner.setdefault(owner, _Lane(loop, self._start))
+        return local.by_owner.setdefault(owner, _Queue(loop, self._start))
 
     def _start(
         self, batch: _Batch[Call, Outcome]
     ) -> asyncio.Future[list[Outcome | Exception]]:
-        work = partial(batch.make, self._commit)
+        work = partial(batch.run, self._commit)
         if self._thread_sensitive:
             return asyncio.ensure_future(sync_to_async(work)())
         executor = self._executor
@@ -112,36 +114,38 @@ class GroupCommit(Generic[Call, Outcome]):
 
 
 def thread_owner() -> Any:
-    """Return who has the thread of sync_to_async() to themselves here, or a false value
-    where it is one for all."""
+    """Return the object whose own thread sync_to_async() would use here.
+
+    Return a false value where it would use the thread that all callers share.
+    """
     return (  # in the order in which asgiref looks for a thread
         getattr(AsyncToSync.executors, "current", None)
         or SyncToAsync.thread_sensitive_context.get(None)
-        # and where it refuses a task one, for fear of a deadlock: that task
+        # Here asgiref raises instead, to prevent a deadlock. Only this task may fail.
         or (SyncToAsync.deadlock_context.get(False) and asyncio.current_task())
     )
 
 
 class _Local(threading.local, Generic[Call, Outcome]):
-    """The lanes of the event loop that this thread runs; it runs one at a time."""
+    """The queues of the event loop that this thread runs; it runs one at a time."""
 
     loop: asyncio.AbstractEventLoop | None = None
-    shared: _Lane[Call, Outcome]
-    by_owner: WeakKeyDictionary[Any, _Lane[Call, Outcome]]
+    shared: _Queue[Call, Outcome]
+    by_owner: WeakKeyDictionary[Any, _Queue[Call, Outcome]]
 
 
 class _Batch(Generic[Call, Outcome]):
-    """Calls that go to the storage together, and who waits for them."""
+    """Calls that go to the storage together, and the futures of their outcomes."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.waiters: list[asyncio.Future[Outcome]] = []
-        self.alarm: asyncio.TimerHandle
+        self.timer: asyncio.TimerHandle
         self.seconds = 0.0
-        """How long the storage took."""
+        """How long ``run`` took."""
 
-    def make(self, commit: Commit[Call, Outcome]) -> list[Outcome | Exception]:
-        """Make the calls, in the thread for it."""
+    def run(self, commit: Commit[Call, Outcome]) -> list[Outcome | Exception]:
+        """Make the calls, in a thread."""
         started = time.monotonic()
         try:
             # sync_to_async() copies the context of the first caller. A tenant that one
@@ -151,8 +155,8 @@ class _Batch(Generic[Call, Outcome]):
             self.seconds = time.monotonic() - started
 
 
-class _Lane(Generic[Call, Outcome]):
-    """The calls that go together: one batch under way, the next one gathering."""
+class _Queue(Generic[Call, Outcome]):
+    """One batch that is under way, and the calls that wait for the next one."""
 
     def __init__(
         self,
@@ -164,17 +168,17 @@ class _Lane(Generic[Call, Outcome]):
         self._loop = loop
         self._start = start
         self._waiting: deque[tuple[Call, asyncio.Future[Outcome], float]] = deque()
-        # Seconds that the storage has taken so far. Deadlines are by this clock: a loop
-        # that is busy with 20,000 handshakes is no storage that is slow, and whoever is
-        # turned away comes back and makes it busier.
+        # Seconds that the storage has taken so far. Deadlines are measured by this
+        # clock: when the event loop is busy with 20,000 handshakes, the storage is not
+        # slow, and clients that are refused come back and make the loop busier.
         self._clock = 0.0
         self._busy = False
-        self._stuck = False
+        self._timed_out = False
 
-    def board(self, call: Call) -> asyncio.Future[Outcome]:
+    def submit(self, call: Call) -> asyncio.Future[Outcome]:
         """Queue the call and return the future of its outcome."""
         waiter: asyncio.Future[Outcome] = self._loop.create_future()
-        if self._stuck or len(self._waiting) >= MAX_WAITING:
+        if self._timed_out or len(self._waiting) >= MAX_WAITING:
             # Not raised from here: an error report would show the call, and so the key.
             waiter.set_exception(
                 StorageError("The storage is too slow: too many calls wait for it.")
@@ -182,14 +186,14 @@ class _Lane(Generic[Call, Outcome]):
             return waiter
         self._waiting.append((call, waiter, self._clock + MAX_WAIT))
         if not self._busy:
-            # Not at once: whoever is about to call in this turn of the loop, all that
-            # the last batch woke up for instance, shall come along.
+            # Not at once: more calls may follow in this iteration of the loop, from all
+            # tasks that the last batch woke up for instance.
             self._busy = True
-            self._loop.call_soon(self._depart)
+            self._loop.call_soon(self._start_batch)
         return waiter
 
-    def _depart(self) -> None:
-        """Start a batch of those who wait. Drop the cancelled, fail the overdue."""
+    def _start_batch(self) -> None:
+        """Start a batch of the waiting calls that are not cancelled or overdue."""
         batch: _Batch[Call, Outcome] = _Batch()
         while self._waiting and len(batch.calls) < MAX_BATCH:
             call, waiter, deadline = self._waiting.popleft()
@@ -200,47 +204,49 @@ class _Lane(Generic[Call, Outcome]):
                 batch.waiters.append(waiter)
         self._busy = bool(batch.calls)
         if batch.calls:
-            self._watch(batch)
+            self._set_timer(batch)
             try:
                 done = self._start(batch)
-            except Exception as exc:  # no thread to be had
+            except Exception as exc:  # no thread can be started
                 done = self._loop.create_future()
                 done.set_exception(exc)
-            done.add_done_callback(partial(self._arrive, batch))
+            done.add_done_callback(partial(self._finish_batch, batch))
 
-    def _arrive(
+    def _finish_batch(
         self,
         batch: _Batch[Call, Outcome],
         done: asyncio.Future[list[Outcome | Exception]],
     ) -> None:
-        """Hand out the outcomes and let the next batch go."""
-        batch.alarm.cancel()
+        """Hand out the outcomes, and start the next batch."""
+        batch.timer.cancel()
         self._clock += batch.seconds
-        self._busy = self._stuck = False
+        self._busy = self._timed_out = False
         if done.cancelled():
             for waiter in batch.waiters:
                 _fail(waiter)
         elif error := done.exception():
             for waiter in batch.waiters:
-                _settle(waiter, error)
+                _resolve(waiter, error)
         else:
             for waiter, outcome in zip(batch.waiters, done.result(), strict=True):
-                _settle(waiter, outcome)
+                _resolve(waiter, outcome)
         if self._waiting:
             self._busy = True
-            self._loop.call_soon(self._depart)
+            self._loop.call_soon(self._start_batch)
 
-    def _watch(self, batch: _Batch[Call, Outcome], ticks: int = _TICKS) -> None:
-        """Give the batch up after so many ticks."""
-        if ticks:
-            tick = MAX_WAIT / _TICKS
-            batch.alarm = self._loop.call_later(tick, self._watch, batch, ticks - 1)
+    def _set_timer(
+        self, batch: _Batch[Call, Outcome], steps: int = _TIMER_STEPS
+    ) -> None:
+        """Let the batch time out after so many steps."""
+        if steps:
+            step = MAX_WAIT / _TIMER_STEPS
+            batch.timer = self._loop.call_later(step, self._set_timer, batch, steps - 1)
         else:
-            self._give_up(batch)
+            self._time_out(batch)
 
-    def _give_up(self, batch: _Batch[Call, Outcome]) -> None:
-        """Fail everyone: the storage holds the thread, and nobody can take it back."""
-        self._stuck = True
+    def _time_out(self, batch: _Batch[Call, Outcome]) -> None:
+        """Fail all calls: the thread waits for the storage, and cannot be stopped."""
+        self._timed_out = True
         for waiter in [*batch.waiters, *(waiter for _, waiter, _ in self._waiting)]:
             _fail(waiter)
         self._waiting.clear()
@@ -256,9 +262,9 @@ def _running_loop() -> asyncio.AbstractEventLoop:
         ) from None
 
 
-def _settle(waiter: asyncio.Future[Any], outcome: Any) -> None:
+def _resolve(waiter: asyncio.Future[Any], outcome: Any) -> None:
     if waiter.done():
-        return  # cancelled, or given up on
+        return  # cancelled, or timed out
     if isinstance(outcome, StopIteration):  # which no future can hold
         outcome = RuntimeError(repr(outcome))
     if isinstance(outcome, BaseException):
@@ -268,4 +274,4 @@ def _settle(waiter: asyncio.Future[Any], outcome: Any) -> None:
 
 
 def _fail(waiter: asyncio.Future[Any]) -> None:
-    _settle(waiter, StorageError("The storage did not answer in time."))
+    _resolve(waiter, StorageError("The storage did not answer in time."))

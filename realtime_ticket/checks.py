@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -81,9 +82,10 @@ def check_storage(
 ) -> list[checks.CheckMessage]:
     """Report what only a question to the storage can tell.
 
-    It runs with ``manage.py check --database ALIAS``, as with ``migrate``.
+    It runs with ``manage.py check --database ALIAS``. ``migrate`` runs the checks of
+    its database too, but before it makes the tables, so nothing is reported then.
     """
-    if not databases:
+    if not databases or sys.argv[1:2] == ["migrate"]:
         return []
     try:
         service = conf.new_service(doctor.ExaminedService)

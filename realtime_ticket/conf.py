@@ -17,10 +17,10 @@ from django.views.decorators.debug import sensitive_variables
 
 from . import journal as journals
 from . import service as services
-from . import signals, tickets
+from . import tickets
 from .backends.base import BaseBackend
 from .service import TicketService
-from .signal_queue import SignalQueue
+from .signalling import SignallingService
 
 DEFAULTS: dict[str, Any] = {
     "BACKEND": "realtime_ticket.backends.redis.RedisBackend",
@@ -188,7 +188,7 @@ def backend_class() -> type[BaseBackend]:
         raise WrongSetting(
             f"REALTIME_TICKET_BACKEND is {path!r}, whose driver {exc.name!r} is not "
             "installed.",
-            hint=f"Run: pip install 'django-realtime-ticket[{DRIVERS[exc.name]}]'",
+            hint=f"Run: pip install 'django-realtime-ticket[{DRIVERS[exc.name]}]>=1'",
             id="E004",
         ) from exc
     except (ImportError, AttributeError, TypeError, ValueError) as exc:
@@ -231,11 +231,12 @@ def backend() -> BaseBackend:
 def get_service() -> TicketService:
     """Return the service that the settings describe, one for the whole process.
 
-    Raise ImproperlyConfigured when a setting is wrong.
+    It sends signals. Raise ImproperlyConfigured when a setting is wrong.
     """
     service = _made.get(SignallingService)
     if service is None:
-        # Threads that meet make one in vain. No lock, which a fork could copy locked.
+        # Threads that start together may each make one, and use the first. A lock could
+        # be copied by a fork while it is locked.
         service = _made.setdefault(SignallingService, new_service(SignallingService))
     return service
 
@@ -251,44 +252,6 @@ def new_service(cls: type[TicketService] = TicketService) -> TicketService:
     )
 
 
-class SignallingService(TicketService):
-    """A service that sends Django's signals, and keeps tickets out of error reports."""
-
-    issue = sensitive_variables()(TicketService.issue)
-    aissue = sensitive_variables()(TicketService.aissue)
-    consume = sensitive_variables()(TicketService.consume)
-    aconsume = sensitive_variables()(TicketService.aconsume)
-    revoke = sensitive_variables()(TicketService.revoke)
-    arevoke = sensitive_variables()(TicketService.arevoke)
-    # In the thread of a batch, none of the above is among the callers.
-    _commit = sensitive_variables()(TicketService._commit)
-    # What a coroutine calls is not protected by it: a frame does not know that caller.
-    _prepare = sensitive_variables()(TicketService._prepare)
-    _key = sensitive_variables()(TicketService._key)
-    _open = sensitive_variables()(TicketService._open)
-    _rejection = sensitive_variables()(TicketService._rejection)
-    _submit = sensitive_variables()(TicketService._submit)
-
-    def __init__(self, backend: BaseBackend, **options: Any) -> None:
-        super().__init__(backend, **options)
-        self._signals = SignalQueue()
-
-    def notify(self, event: str, **details: Any) -> None:
-        super().notify(event, **details)
-        _SIGNALS[event].send_robust(type(self), **details)
-
-    async def anotify(self, event: str, **details: Any) -> None:
-        super().notify(event, **details)
-        signal = _SIGNALS[event]
-        await self._signals.send(f"ticket_{event}", signal, type(self), **details)
-
-
-_SIGNALS = {
-    "issued": signals.ticket_issued,
-    "consumed": signals.ticket_consumed,
-    "rejected": signals.ticket_rejected,
-    "disconnected": signals.user_disconnected,
-}
 # What fits a Bearer credential (RFC 6750, section 2.1), long enough not to be guessed.
 _SERVICE_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{32,}")
 _ALIASES = {"CACHE": "CACHES", "DATABASE": "DATABASES"}

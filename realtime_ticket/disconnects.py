@@ -26,6 +26,7 @@ logger = logging.getLogger("realtime_ticket")
 def disconnect(users: Any, *, session: str | None = None) -> None:
     """End the open connections of users, wherever LiveTickets holds them.
 
+    They end within about a second. The users stay logged in, so their pages come back.
     ``users`` is a user, the primary key of one, or any iterable of these, such as a
     QuerySet. ``session`` ends only the connections whose tickets name that session
     (``Ticket.session``); the empty string, those whose tickets name none.
@@ -34,7 +35,8 @@ def disconnect(users: Any, *, session: str | None = None) -> None:
     after a rollback. An error of the storage is then logged, and the disconnect is
     tried again for two minutes. Otherwise raise StorageError, and try again as well.
 
-    Raise TypeError for what is no user, and UnsupportedBackend when the backend has no
+    Raise TypeError for what is not a user or a primary key, such as a username, and
+    UnsupportedBackend when the backend has no
     ``read_many()``.
     """
     service = conf.get_service()

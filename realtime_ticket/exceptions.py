@@ -16,7 +16,7 @@ _WORDS: Final[dict[Cause, str]] = {
 
 
 class RealtimeTicketError(Exception):
-    """Base of all errors below: catch it to answer "no ticket, whatever the cause"."""
+    """The base of all errors below. Catch it to refuse, whatever the cause."""
 
 
 class InvalidTicket(RealtimeTicketError):
@@ -50,11 +50,11 @@ class Revoked(RealtimeTicketError):
     - ``session``: the user logged out of the session that the ticket came from.
     - ``user``: all connections of the user end. Their password was changed, they were
       deactivated or deleted, or somebody disconnected them.
-    - ``doubt``: a disconnect may have been lost, so every connection proves itself
-      again with a new ticket.
-    - ``age``: the connection reached its greatest age, or its session has expired.
+    - ``doubt``: a disconnect may have been lost, so every client must show a new
+      ticket.
+    - ``age``: the connection reached its maximum age, or its session has expired.
 
-    ``retry_after`` is how many seconds the client is to wait before it asks for a new
+    ``retry_after`` is how many seconds the client must wait before it asks for a new
     ticket. ``close_code`` (4401) and ``close_reason`` are for a WebSocket's close frame
     (RFC 6455, sections 7.4.2 and 5.5.1: private use, and at most 123 bytes).
     """
@@ -77,12 +77,12 @@ class Revoked(RealtimeTicketError):
 
 
 class StorageError(RealtimeTicketError):
-    """The storage failed, so the state of the ticket is unknown. Ask for a new one.
+    """The storage failed, so the state of the ticket is unknown. Refuse the connection.
 
-    The text says what failed and where, and ``hint`` what to do about it; ``str()``
-    says both. They hold no ticket, key or password, so they are for your logs; do not
-    send them to clients. The driver's exception, which may hold a key, is the
-    ``__cause__``.
+    The client then asks for a new ticket. The text says what failed and where, and
+    ``hint`` what to do about it; ``str()`` gives both. They hold no ticket, key or
+    password, so you can log them; do not send them to clients. The driver's exception,
+    which may hold a key, is the ``__cause__``.
     """
 
     def __init__(self, message: str = "", hint: str = "") -> None:
@@ -96,24 +96,32 @@ class StorageError(RealtimeTicketError):
 class OpenTransaction(RealtimeTicketError, RuntimeError):
     """A ticket was to be consumed, or a disconnect written, in a transaction.
 
-    Its rollback would make the ticket valid again, or lose the disconnect.
+    A rollback would make the ticket valid again, or lose the disconnect. Consume the
+    ticket outside ``transaction.atomic()``.
     """
 
 
 class UnsupportedBackend(RealtimeTicketError, NotImplementedError):
-    """The backend lacks a method that this feature needs. Its text names both.
+    """The backend lacks a method that this feature needs. The text names both.
 
-    A mistake in the configuration, not an outage: never turned into StorageError.
+    Write the method, or use another backend. It is never turned into a StorageError,
+    because it is a mistake in the configuration and not an outage.
     """
 
 
 class NotAuthenticated(RealtimeTicketError):
-    """A ticket was asked for by a request without a logged-in user."""
+    """A request without a logged-in user asked for a ticket. Answer 401."""
 
 
 class InvalidAudience(RealtimeTicketError, ValueError):
-    """The audience is not 1 to 64 characters of ``[A-Za-z0-9._-]``, or not allowed."""
+    """The audience is not 1 to 64 characters of ``[A-Za-z0-9._-]``, or not allowed.
+
+    Answer 400.
+    """
 
 
 class InvalidClaims(RealtimeTicketError, ValueError):
-    """The claims are no JSON object of at most 4 KiB with ``id`` and ``username``."""
+    """The claims are not a JSON object of at most 4 KiB with ``id`` and ``username``.
+
+    Or they use a reserved name. Correct the code that returned them.
+    """

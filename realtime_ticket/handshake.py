@@ -24,11 +24,12 @@ section 4.1), and a ticket must not be echoed: a response header may be logged.
 PARAMETER: Final = "ticket"
 """The query parameter that carries a ticket."""
 
-Carrier = Literal["subprotocol", "query", "header"]
-CARRIERS: Final[tuple[Carrier, ...]] = ("subprotocol", "query", "header")
-"""Where a ticket may be: in ``Sec-WebSocket-Protocol``, in the URL, in
-``Authorization``."""
+Carrier = Literal["subprotocol", "query", "authorization"]
+CARRIERS: Final[tuple[Carrier, ...]] = ("subprotocol", "query", "authorization")
+"""Where a ticket may be: in ``Sec-WebSocket-Protocol``, in the URL's query, or in the
+header ``Authorization``."""
 
+_CARRIERS: Final = frozenset(CARRIERS)
 _TICKET: Final = "ticket."
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 _MAX_ORIGIN: Final = 300
@@ -57,16 +58,18 @@ def find_ticket(
 
     What comes back is what the client sent, unchecked: give it to ``consume()``, which
     refuses the empty string too. Raise InvalidTicket when the handshake shows two
-    different tickets: a server must not choose who the client is.
+    different tickets: a server must not choose who the client is. Raise ValueError for
+    a carrier that does not exist.
     """
-    if isinstance(query, bytes):
-        query = query.decode("latin-1")
-    shown = {
-        "subprotocol": lambda: _in_subprotocols(subprotocols),
-        "query": lambda: _in_query(query),
-        "header": lambda: _in_header(authorization or ""),
-    }
-    found = {value for carrier in carriers for value in shown[carrier]() if value}
+    check_carriers(carriers)
+    found: set[str] = set()
+    if subprotocols and "subprotocol" in carriers:
+        found.update(_in_subprotocols(subprotocols))
+    if query and "query" in carriers:
+        found.update(_in_query(query))
+    if authorization and "authorization" in carriers:
+        found.add(_in_authorization(authorization))
+    found.discard("")
     if len(found) > 1:
         raise InvalidTicket("malformed")
     return found.pop() if found else ""
@@ -82,16 +85,13 @@ def select_subprotocol(subprotocols: str | Iterable[str] | None) -> str | None:
 
 def split_subprotocols(subprotocols: str | Iterable[str] | None) -> list[str]:
     """Return the subprotocols in a header, or in a list of headers, in their order."""
-    if subprotocols is None:
-        return []
-    if isinstance(subprotocols, str):
-        subprotocols = [subprotocols]
-    names = (name.strip() for line in subprotocols for name in line.split(","))
+    lines = [subprotocols] if isinstance(subprotocols, str) else subprotocols or ()
+    names = [name.strip() for line in lines for name in line.split(",")]
     return [name for name in names if name]
 
 
 def without_ticket(subprotocols: str | Iterable[str] | None) -> list[str]:
-    """Return the subprotocols that are no tickets, fit to be logged and negotiated."""
+    """Return the subprotocols without tickets, to be logged and negotiated."""
     names = split_subprotocols(subprotocols)
     return [name for name in names if not name.startswith(_TICKET)]
 
@@ -100,6 +100,16 @@ def strip_query(query: str) -> str:
     """Return the query string without its tickets, otherwise as it was."""
     fields = query.split("&")
     return "&".join(f for f in fields if unquote_plus(f.split("=")[0]) != PARAMETER)
+
+
+def check_carriers(carriers: Collection[str]) -> None:
+    """Accept a collection of CARRIERS. Raise ValueError for anything else."""
+    if not _CARRIERS.issuperset(carriers):
+        renamed = "header" in carriers
+        raise ValueError(
+            f"carriers is a list of names from {CARRIERS}, not {carriers!r}."
+            + ' The carrier "header" is called "authorization" now.' * renamed
+        )
 
 
 def check_origins(origins: object) -> None:
@@ -119,9 +129,10 @@ class AllowedOrigins:
     (not for the domain itself). Raise ValueError for anything else, and TypeError for
     one string instead of several.
 
-    A browser's ``Origin`` cannot be forged by a page (RFC 6455, section 10.2). One that
-    is missing, None, belongs to a program, or to a page that reads events from its own
-    origin: ``allow_missing`` says whether to trust its ticket alone.
+    A page cannot forge a browser's ``Origin`` (RFC 6455, section 10.2). Ask with None
+    where the client sends none: it is a program, or a page that reads events from its
+    own origin. ``allow_missing`` says whether its ticket is enough. ``"null"``, which
+    any page can send, is never allowed.
     """
 
     def __init__(self, origins: Iterable[str], *, allow_missing: bool) -> None:
@@ -139,11 +150,10 @@ class AllowedOrigins:
             return False
         scheme, host, port = match.groups()
         port = port or _DEFAULT_PORTS.get(scheme, "")
-        return any(
-            (scheme, name, number) in self._rules
-            for name in (host, *_parents(host))
-            for number in (port, "*")
-        )
+        for name in _names(host):
+            if not self._rules.isdisjoint([(scheme, name, port), (scheme, name, "*")]):
+                return True
+        return False
 
 
 def _rule(origin: str) -> tuple[str, str, str]:
@@ -159,27 +169,25 @@ def _rule(origin: str) -> tuple[str, str, str]:
     return scheme, host, port or _DEFAULT_PORTS.get(scheme, "")
 
 
-def _parents(host: str) -> Iterator[str]:
-    """Return what a rule for any subdomain may be called: ``*.`` and each parent."""
+def _names(host: str) -> Iterator[str]:
+    """Return what a rule may call a host: its name, or ``*.`` and a parent of it."""
+    yield host
     while "." in host and not host.startswith("["):
         host = host.partition(".")[2]
         yield f"*.{host}"
 
 
-def _in_subprotocols(subprotocols: str | Iterable[str] | None) -> Iterator[str]:
-    for name in split_subprotocols(subprotocols):
-        if name.startswith(_TICKET):
-            yield name.removeprefix(_TICKET)
+def _in_subprotocols(subprotocols: str | Iterable[str]) -> list[str]:
+    names = split_subprotocols(subprotocols)
+    return [name.removeprefix(_TICKET) for name in names if name.startswith(_TICKET)]
 
 
-def _in_query(query: str) -> Iterator[str]:
-    for name, value in parse_qsl(query):
-        if name == PARAMETER:
-            yield value
+def _in_query(query: str | bytes) -> list[str]:
+    text = query.decode("latin-1") if isinstance(query, bytes) else query
+    return [value for name, value in parse_qsl(text) if name == PARAMETER]
 
 
-def _in_header(authorization: str) -> Iterator[str]:
+def _in_authorization(authorization: str) -> str:
     # A scheme is case-insensitive (RFC 9110, section 11.1).
     scheme, _, value = authorization.strip().partition(" ")
-    if scheme.lower() == "ticket":
-        yield value.strip()
+    return value.strip() if scheme.lower() == "ticket" else ""

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from .exceptions import Cause, InvalidTicket, Revoked, StorageError
-from .journal import OVERLAP, Journal, JournalReader, Reading
+from .journal import OVERLAP, Journal
+from .journal_reader import JournalReader, Reading
 from .tickets import Ticket
 from .watches import LATE_TOLERANCE, TOLERANCE, InDoubt, Watch, Watches
 

@@ -57,13 +57,15 @@ class TicketService:
     """Issues single-use tickets and consumes them, on any backend.
 
     Both sides of a project need the same ``prefix``, ``hash_keys``, ``journal_expire``
-    and storage. ``expire`` is how long a ticket can be consumed, and ``journal_expire``
-    how long a disconnect can be heard, both in whole seconds. Methods are safe to call
-    from any thread; the twins with an ``a`` belong to event loops, and are batched
-    there.
+    and storage. ``expire`` is how long a ticket can be consumed, at most 30 days, and
+    ``journal_expire`` how long a disconnect is kept, 60 to 3600; both in whole seconds.
+    Methods may be called from any thread. The twins with an ``a`` are for coroutines,
+    and are batched. Inside Django, get_service() returns the service of the settings.
 
-    Override ``notify`` and ``anotify`` to hear of what happens to tickets, and
-    ``report`` to hear of outages.
+    Override ``notify()`` and ``anotify()`` to count what happens to tickets, and
+    ``report()`` to count outages.
+
+    The constructor does not connect. Raise ValueError for a wrong argument.
     """
 
     def __init__(
@@ -138,9 +140,11 @@ class TicketService:
 
         ``value`` may be anything that a client sent. Raise InvalidTicket when it lets
         nobody in, and StorageError when the storage failed: the ticket may be spent or
-        not, so the client needs a new one. Raise OpenTransaction when a rollback of the
-        caller's could revive the ticket (not on MariaDB and MySQL, if the transaction
-        was begun with SQL). No other error has to do with the value.
+        not, so the client needs a new one. Refuse the connection in both cases.
+
+        Raise OpenTransaction when a rollback of the caller's transaction could make the
+        ticket valid again (not on MariaDB and MySQL, if the transaction was begun with
+        SQL). No value causes another error.
         """
         try:
             key = self._key(value, audience)
@@ -167,7 +171,7 @@ class TicketService:
     def revoke(self, value: str, *, audience: str = "") -> bool:
         """Make the ticket useless. Return whether it was still good.
 
-        Raise StorageError when the storage failed.
+        No signal is sent. Raise StorageError when the storage failed.
         """
         try:
             key = self._key(value, audience)
@@ -196,8 +200,8 @@ class TicketService:
         disconnect, and tries again from a thread for two minutes. Raise OpenTransaction
         in a transaction on the database that holds the tickets: nobody could read the
         disconnect before its commit. With ``background=True`` that thread writes it in
-        the first place, and neither is raised. Raise TypeError and ValueError for what
-        are no ids or no session.
+        the first place, and neither is raised. Raise TypeError or ValueError for what
+        is not an id or a session, and UnsupportedBackend without ``read_many()``.
         """
         texts = self._disconnects(user_ids, session)
         if background:
@@ -223,12 +227,12 @@ class TicketService:
         await disconnect(*user_ids, session=session, background=background)
 
     def notify(self, event: str, **details: Any) -> None:
-        """Hear of an event: ``issued``, ``consumed``, ``rejected``, ``disconnected``.
+        """Log an event: ``issued``, ``consumed``, ``rejected`` or ``disconnected``.
 
         ``details`` holds the ``ticket``; for a rejection ``reason``, ``fingerprint``
         (empty for a malformed value) and ``audience``; and for a disconnect what
-        disconnect() takes, as ``user_ids`` and ``session``. This one writes a log
-        record.
+        disconnect() takes, as ``user_ids`` and ``session``. What an override raises
+        reaches the caller, whose ticket is already issued or spent.
         """
         if not logger.isEnabledFor(logging.DEBUG):
             return
@@ -245,13 +249,13 @@ class TicketService:
         self.notify(event, **details)
 
     def report(self, error: StorageError) -> None:
-        """Hear that a call failed with this error. This one logs it, at most once a
-        minute in a process, and says how many more have failed since.
+        """Log the error of a failed call, at most once a minute in a process, with the
+        number of calls that have failed since.
         """
         self._log(error)
 
     def close(self) -> None:
-        """Close connections and end the thread. The next call starts anew."""
+        """Close connections and end the thread. The next call starts both again."""
         self.listener.close()
         self.outbox.close()
         self._batches.close()

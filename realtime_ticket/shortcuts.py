@@ -24,7 +24,10 @@ logger = logging.getLogger("realtime_ticket")
 
 
 def issue_ticket(request: HttpRequest, *, audience: str = "") -> Ticket:
-    """Return a new ticket for ``request.user``, whoever set it.
+    """Return a new ticket for ``request.user``, by session, token or any middleware.
+
+    Any well-formed ``audience`` will do: ``REALTIME_TICKET_AUDIENCES`` are those that
+    clients may ask for.
 
     Raise NotAuthenticated when nobody is logged in, StorageError when the storage
     failed, InvalidAudience for a malformed ``audience``, and InvalidClaims when
@@ -69,12 +72,12 @@ def get_user(ticket: Ticket) -> AbstractBaseUser:
 
 
 async def aget_user(ticket: Ticket) -> AbstractBaseUser:
-    """See get_user(). It outlives a restart of the database, in a process without
-    requests too."""
-    return await sync_to_async(_get_user_anew)(ticket)
+    """See get_user(). It survives a restart of the database, also in a process without
+    requests."""
+    return await sync_to_async(_get_user_again)(ticket)
 
 
-def _get_user_anew(ticket: Ticket) -> AbstractBaseUser:
+def _get_user_again(ticket: Ticket) -> AbstractBaseUser:
     """See get_user(). Try twice when the connection turns out to be dead.
 
     Django looks for dead connections between requests, and so never for a WebSocket.

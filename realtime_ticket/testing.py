@@ -53,25 +53,24 @@ _LIFETIME: Final = 60
 
 
 class BackendContract:
-    """What the service relies on, one method a clause.
+    """The tests of what the service relies on: one method for each clause.
 
-    ``make_backend`` is all that you must write. Each call must return a new instance
-    on the same storage.
+    Subclass it, and write ``make_backend()``. AsyncDoor runs them with async calls.
     """
 
     shared_between_processes: ClassVar[bool] = True
-    """Set to False for a store in the memory of one process. A realtime server is
+    """Set it to False for a store in the memory of one process. A realtime server is
     another process, so such a store is for development only."""
 
     race_tickets: ClassVar[int] = 200
-    """How many tickets each race is run for."""
+    """The number of tickets in each race."""
 
     def make_backend(self) -> BaseBackend:
-        """Return a new instance of the backend under test."""
+        """Return a new instance of the backend, each time on the same storage."""
         raise NotImplementedError
 
     def make_unreachable_backend(self) -> BaseBackend:
-        """Return an instance whose storage is down, or else one clause is skipped."""
+        """Return an instance whose storage is down, or skip a clause without it."""
         raise unittest.SkipTest("make_unreachable_backend() is not written")
 
     # What is stored
@@ -586,7 +585,7 @@ class _Aged:
 
 
 class AsyncDoor:
-    """Put this before a contract class to run its clauses by the asynchronous door."""
+    """Put this before a contract class to run its clauses with async calls."""
 
     _store_class = AsyncStore
 

@@ -41,7 +41,7 @@ def _finite(number: str) -> float:
     return value if isfinite(value) else _refuse(number)
 
 
-# json.dumps() and json.loads() with options make these anew for each call.
+# json.dumps() and json.loads() with options create these for each call.
 _JSON_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _JSON_DECODER: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
@@ -50,12 +50,14 @@ _JSON_DECODER: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_fin
 class Ticket:
     """A ticket: the secret that is shown once, and what it says about the user.
 
-    ``value`` is the secret, a string. ``claims`` is a dict with at least ``id`` (int or
-    str) and ``username`` (str). ``audience`` is a string, empty for none. ``issued_at``
-    and ``expires_at`` are Unix times in seconds, by the clock of the issuing machine:
-    information only, because the storage alone judges expiry. ``session`` names the
-    login that the ticket came from, and is empty where there is none. ``max_age`` is
-    how many seconds that login lasts at most, None if nobody knows.
+    - ``value``: the secret, a str, for the client alone. ``repr()`` does not show it.
+    - ``claims``: a dict with at least ``id`` (int or str) and ``username`` (str), and
+      what ``REALTIME_TICKET_CLAIMS`` added.
+    - ``audience``: a str, empty for none.
+    - ``issued_at``, ``expires_at``: Unix times in seconds, by the clock of the issuing
+      machine. Information only, because the storage alone judges expiry.
+    - ``session``: a str that names the login that the ticket came from, empty for none.
+    - ``max_age``: how many seconds that login lasts at most, None if that is not known.
     """
 
     value: str
@@ -112,8 +114,8 @@ def storage_key(
 ) -> str:
     """Return the key under which the storage holds the ticket.
 
-    The audience is part of the key, so a ticket shown at the wrong door is not found,
-    is not spent and gives nothing away.
+    The audience is part of the key, so a server with another audience does not find the
+    ticket, does not spend it and learns nothing.
     """
     # Joined and not formatted: a subclass of str formats as it pleases, an Enum as its
     # name, and only its characters were checked.

@@ -55,12 +55,19 @@ class Watch:
     def close(self) -> None:
         """Forget the connection. Calling it twice is fine."""
         self._forget(self)
+        # The callback leads to the connection, which leads back here. Such a cycle is
+        # garbage that only the collector finds, and a server has one for each client.
+        self._end = _ended
 
     def __enter__(self) -> Watch:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def _ended(revoked: Revoked) -> None:
+    """The callback of a connection that has ended: there is nothing left to end."""
 
 
 class Watches:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import connections
@@ -14,6 +14,7 @@ from pytest_django.plugin import blocking_manager_key
 from tests import parts, servers
 
 if TYPE_CHECKING:
+    from tests.disconnects import Heard
     from tests.matrix import World
 
 pytest.register_assert_rewrite("realtime_ticket.testing")
@@ -80,3 +81,24 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
     with matrix.world(tmp_path_factory.mktemp("world")) as world:
         yield world
+
+
+@pytest.fixture
+def empty_storage(settings: Any) -> None:
+    """Begin with a storage without tickets and disconnects."""
+    settings.REALTIME_TICKET_BACKEND = "realtime_ticket.backends.locmem.LocMemBackend"
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    """Whose connections end: ids of users, and a session or None."""
+    from realtime_ticket.signals import user_disconnected
+
+    heard: Heard = []
+
+    def receiver(user_ids: tuple[Any, ...], session: str | None, **kwargs: Any) -> None:
+        heard.append((user_ids, session))
+
+    user_disconnected.connect(receiver)
+    yield heard
+    user_disconnected.disconnect(receiver)

@@ -20,8 +20,9 @@ from typing import Any, ClassVar
 import django
 import pytest
 import redis
+from django.db import connections
 
-from realtime_ticket import TicketService
+from realtime_ticket import InvalidTicket, TicketService
 from realtime_ticket.backends.base import BaseBackend, Item
 from realtime_ticket.tickets import Ticket
 from tests import servers
@@ -32,6 +33,9 @@ GOOD = "rt_" + "a" * 43
 
 ADMINS = ["ada@example.com"] if django.VERSION >= (6, 0) else [("", "ada@example.com")]
 NOWHERE = "/nonexistent/socket"
+REMOTE = [alias for alias in ("postgresql", "mariadb") if not servers.missing(alias)]
+"""The databases on a server of their own that are here."""
+
 WAIT = 10.0
 """Seconds after which a test that waits for a thread has failed."""
 
@@ -129,6 +133,12 @@ def same_ticket(one: Ticket, other: Ticket) -> bool:
     return one == other and one.claims == other.claims
 
 
+def reason_of(call: Callable[[], object]) -> str:
+    with pytest.raises(InvalidTicket) as caught:
+        call()
+    return caught.value.reason
+
+
 def hostile_values() -> list[object]:
     """Return what clients send instead of a ticket. None is in the format of one."""
     secret = "a" * 43
@@ -201,6 +211,28 @@ def real_redis(db: int = 0) -> redis.Redis:
     """Return a client for a look at the Redis of the tests from outside."""
     servers.require("redis")
     return redis.Redis(unix_socket_path=str(servers.REDIS), db=db, protocol=2)
+
+
+def commands_of(client: Any) -> dict[str, int]:
+    """Return how often Redis ran each command, but for the watching itself."""
+    stats = client.info("commandstats")
+    return {name: row["calls"] for name, row in stats.items() if "info" not in name}
+
+
+def kill_connection(alias: str) -> None:
+    """End this thread's connection on the server's side, as a restart does."""
+    connection = connections[alias]
+    connection.ensure_connection()
+    if connection.vendor == "postgresql":
+        pid = connection.connection.info.backend_pid
+        order = f"SELECT pg_terminate_backend({pid})"
+    else:
+        order = f"KILL {connection.connection.thread_id()}"
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute(order)
+    other.close()
+    time.sleep(0.1)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from realtime_ticket import TicketService
 from realtime_ticket.backends.base import BaseBackend
-from realtime_ticket.journal import JournalReader
+from realtime_ticket.journal_reader import JournalReader
 from realtime_ticket.live import LiveTickets, Revoked
 from realtime_ticket.revocations import Disconnect
 from realtime_ticket.tickets import Ticket
@@ -137,7 +137,7 @@ class World:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
         self.clocks = Clocks()
-        for module in ("journal", "listener", "service"):
+        for module in ("journal", "journal_reader", "listener", "service"):
             monkeypatch.setattr(f"realtime_ticket.{module}.time", self.clocks)
         self.store = Store(self.clocks)
         self.service = TicketService(self.store)

@@ -1,31 +1,24 @@
 """ASGI applications that write down what they receive, for test_live_servers.py.
 
-The first part of a path names the application, and the whole path the connection. Each
-line of the record is a JSON list: the path, the time, and what happened.
+The first part of a path names the application, and the whole path the connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from realtime_ticket import TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.integrations.asgi import TicketMiddleware
+from tests.live_record import note
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 GRACE = 1.0
-_record = open(os.environ["RECORD"], "a", buffering=1)  # noqa: SIM115
-
-
-def note(path: str, *words: object) -> None:
-    print(json.dumps([path, time.monotonic(), *words]), file=_record)
 
 
 async def accept(scope: Any, receive: Receive, send: Send) -> None:

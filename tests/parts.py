@@ -89,12 +89,13 @@ PARTS = [
     Part(
         "documentation",
         "The README and the documentation: every piece of code in them runs.",
-        ("test_docs.py", "test_readme.py"),
+        ("docs/test_*.py",),
     ),
     Part(
         "tools",
         "The layers of the package, the mutants, and the benchmarks.",
         (
+            "test_imports.py",
             "test_layering.py",
             "test_mutants.py",
             "test_parts.py",

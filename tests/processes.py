@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+ROOT = Path(__file__).parent.parent
 PATIENCE = 60
 """Seconds that a server may take to start."""
 
@@ -52,3 +54,15 @@ def listens(port: int) -> bool:
     """Tell whether a server accepts connections on this port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def python(code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh Python without any settings, and wait for its end."""
+    env = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *words],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=env,
+    )

@@ -18,9 +18,7 @@ from django.urls import path
 
 from realtime_ticket.admin import disconnect_selected
 from tests.accounts.models import Person
-from tests.test_disconnects import FAILING, Heard, heard, storage
-
-__all__ = ["heard", "storage"]
+from tests.disconnects import FAILING, Heard
 
 site = admin.AdminSite()
 
@@ -36,7 +34,11 @@ class PersonAdmin(admin.ModelAdmin):
 
 
 urlpatterns = [path("admin/", site.urls)]
-pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.urls(__name__),
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("empty_storage"),
+]
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
 from asgiref.testing import ApplicationCommunicator
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import OperationalError
@@ -28,10 +27,10 @@ from realtime_ticket import (
 from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.handshake import PROTOCOL, AllowedOrigins
 from realtime_ticket.integrations.asgi import HideTickets, TicketMiddleware
+from tests.asgi import App, Peer, a_scope, guard, showing
 from tests.helpers import CLAIMS, GOOD, FailingBackend, same_ticket, using
-from tests.test_layering import python
+from tests.processes import python
 
-DENIAL = "websocket.http.response"
 ORIGINS = AllowedOrigins(["https://example.com"], allow_missing=False)
 
 REFUSALS: dict[str, tuple[int, int, str, dict[bytes, bytes]]] = {
@@ -40,105 +39,6 @@ REFUSALS: dict[str, tuple[int, int, str, dict[bytes, bytes]]] = {
     "storage": (503, 4013, "Try again with a new ticket.", {b"retry-after": b"1"}),
 }
 """Status, close code, message and header for each reason."""
-
-
-class App:
-    """An application that accepts, or answers, and remembers its scope."""
-
-    def __init__(self, error: Exception | None = None, **accept: Any) -> None:
-        self.error = error
-        self.accept = {"type": "websocket.accept", **accept}
-        self.received: tuple[Any, ...] = ()
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.received = (scope, receive, send)
-        if self.error:
-            raise self.error
-        if scope["type"] == "websocket":
-            assert (await receive())["type"] == "websocket.connect"
-            await send(self.accept)
-            await send({"type": "websocket.send", "text": "hello"})
-        elif scope["type"] == "http":
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            await send({"type": "http.response.body", "body": b"hello"})
-
-    @property
-    def scope(self) -> dict[str, Any]:
-        """What the middleware let in."""
-        assert self.received, "it let nobody in"
-        scope: dict[str, Any] = self.received[0]
-        return scope
-
-
-class Peer:
-    """The server's side of one connection: what it offers, and what it is told."""
-
-    def __init__(self, scope: dict[str, Any]) -> None:
-        self.scope = scope
-        self.sent: list[dict[str, Any]] = []
-        self.asked = False
-
-    async def receive(self) -> dict[str, Any]:
-        self.asked = True
-        kind = self.scope["type"]
-        return {"type": "http.request" if kind == "http" else f"{kind}.connect"}
-
-    async def send(self, message: dict[str, Any]) -> None:
-        if self.scope["type"] == "websocket":
-            assert self.asked, "nothing may be sent before websocket.connect"
-        self.sent.append(message)
-
-    def connect(self, app: Any) -> Peer:
-        async_to_sync(app)(self.scope, self.receive, self.send)
-        return self
-
-    @property
-    def is_let_in(self) -> bool:
-        first = self.sent[0]
-        return first["type"] == "websocket.accept" or first.get("status") == 200
-
-
-def a_scope(
-    kind: str = "websocket",
-    *,
-    subprotocols: tuple[str, ...] | None = None,
-    query: str = "",
-    headers: tuple[tuple[str, str], ...] = (),
-    **more: Any,
-) -> dict[str, Any]:
-    """Return a scope as a server makes it."""
-    scope = {
-        "type": kind,
-        "asgi": {"version": "3.0"},
-        "path": "/chat/",
-        "raw_path": b"/chat/",
-        "query_string": query.encode("latin-1"),
-        "headers": [(b"host", b"testserver")],
-        "extensions": {DENIAL: {}},
-        "state": {"shared": object()},
-        **more,
-    }
-    scope["headers"] += [(name.encode(), value.encode()) for name, value in headers]
-    if kind == "websocket":
-        scope["subprotocols"] = list(subprotocols or ())
-    if subprotocols:
-        line = ", ".join(subprotocols).encode()
-        scope["headers"].append((b"sec-websocket-protocol", line))
-    return scope
-
-
-def showing(value: str, kind: str = "websocket", carrier: str = "", **more: Any) -> Any:
-    """Return a scope that shows this ticket, by the usual carrier if none is named."""
-    carrier = carrier or ("subprotocol" if kind == "websocket" else "query")
-    return a_scope(
-        kind,
-        **{
-            "subprotocol": {"subprotocols": (PROTOCOL, f"ticket.{value}")},
-            "query": {"query": f"room=7&ticket={value}"},
-            "header": {"headers": (("authorization", f"Ticket {value}"),)},
-        }[carrier],
-        **more,
-    )
 
 
 @pytest.fixture
@@ -156,19 +56,15 @@ def value(service: TicketService) -> str:
 kinds = pytest.mark.parametrize("kind", ["websocket", "http"])
 
 
-def guard(app: App, service: TicketService | None, **options: Any) -> TicketMiddleware:
-    return TicketMiddleware(app, **{"origins": None, "service": service} | options)
-
-
 class TestLettingIn:
     @pytest.mark.parametrize(
         ("kind", "carrier"),
         [
             ("websocket", "subprotocol"),
             ("websocket", "query"),
-            ("websocket", "header"),
+            ("websocket", "authorization"),
             ("http", "query"),
-            ("http", "header"),
+            ("http", "authorization"),
         ],
     )
     def test_says_who_it_is(
@@ -365,7 +261,7 @@ class TestTheScope:
         self, service: TicketService, value: str
     ) -> None:
         """A WebSocket's scope needs neither a query string nor subprotocols."""
-        scope = showing(value, carrier="header")
+        scope = showing(value, carrier="authorization")
         for name in ("query_string", "subprotocols", "extensions"):
             del scope[name]
         app = App()
@@ -539,7 +435,7 @@ class TestCarriers:
     def test_are_chosen(self, service: TicketService, value: str) -> None:
         """A ticket elsewhere is none, and is not spent."""
         middleware = guard(App(), service, carriers=["subprotocol"])
-        for carrier in ("query", "header"):
+        for carrier in ("query", "authorization"):
             assert (
                 not Peer(showing(value, carrier=carrier)).connect(middleware).is_let_in
             )
@@ -713,7 +609,7 @@ class TestRefusing:
     @pytest.mark.parametrize("carriers", ["query", ("qeury",), ("query", "cookie")])
     def test_carriers_are_known(self, carriers: Any) -> None:
         """A misspelt carrier, or one string, fails when the application is made."""
-        with pytest.raises(ValueError, match="carried by"):
+        with pytest.raises(ValueError, match="is a list of names from"):
             guard(App(), None, carriers=carriers)
 
     @pytest.mark.parametrize("audience", ["a b", None, 7])
@@ -963,7 +859,7 @@ class TestTheUser:
 
 
 @kinds
-@pytest.mark.parametrize("carrier", ["subprotocol", "query", "header"])
+@pytest.mark.parametrize("carrier", ["subprotocol", "query", "authorization"])
 @pytest.mark.parametrize("problem", ["none", *REFUSALS])
 def test_logs_hold_no_ticket(
     caplog: pytest.LogCaptureFixture, kind: str, carrier: str, problem: str

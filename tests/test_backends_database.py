@@ -26,12 +26,28 @@ from realtime_ticket import (
     Ticket,
     TicketService,
 )
-from realtime_ticket.backends import _connection, _sql, database
+from realtime_ticket.backends import _database_connection, database
+from realtime_ticket.backends._database_sql import (
+    MARIADB,
+    MYSQL,
+    MYSQL_REMOVE,
+    POSTGRESQL,
+    SQLITE,
+    Dialect,
+    dialect_of,
+)
 from realtime_ticket.backends.base import Item
 from realtime_ticket.backends.database import DatabaseBackend
 from realtime_ticket.models import StoredTicket
 from tests import servers
-from tests.helpers import CLAIMS, in_child, same_ticket, using, within
+from tests.helpers import (
+    CLAIMS,
+    in_child,
+    kill_connection,
+    same_ticket,
+    using,
+    within,
+)
 
 SERVERS = {"default": None, "postgresql": "postgresql", "mariadb": "mariadb"}
 ALIASES = [
@@ -474,11 +490,13 @@ class TestClearExpired:
         assert backend.pop("alive") == "{}"
 
     @pytest.mark.parametrize(
-        "dialect", [_sql.MARIADB, _sql.MYSQL], ids=["mariadb", "mysql"]
+        "dialect",
+        [MARIADB, MYSQL],
+        ids=["mariadb", "mysql"],
     )
     def test_goes_on_when_another_was_faster(
         self,
-        dialect: _sql.Dialect,
+        dialect: Dialect,
         never_sweep: None,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -487,7 +505,9 @@ class TestClearExpired:
         Mutants: mariadb-clears-until-overtaken.
         """
         servers.require("mariadb")
-        monkeypatch.setattr(_connection, "dialect_of", lambda connection: dialect)
+        monkeypatch.setattr(
+            _database_connection, "dialect_of", lambda connection: dialect
+        )
         monkeypatch.setattr(database, "_CLEAR_ROWS", 10)
         put_expired("mariadb", 25)
         with overtaken("mariadb"):
@@ -507,22 +527,6 @@ class TestClearExpired:
         with transaction.atomic(using="mariadb"), overtaken("mariadb"):
             assert DatabaseBackend(alias="mariadb").clear_expired() == 0
         assert rows("mariadb") == 15
-
-
-def kill_connection(alias: str) -> None:
-    """End this thread's connection on the server's side, as a restart does."""
-    connection = connections[alias]
-    connection.ensure_connection()
-    if connection.vendor == "postgresql":
-        pid = connection.connection.info.backend_pid
-        order = f"SELECT pg_terminate_backend({pid})"
-    else:
-        order = f"KILL {connection.connection.thread_id()}"
-    other = connection.copy()
-    with other.cursor() as cursor:
-        cursor.execute(order)
-    other.close()
-    time.sleep(0.1)
 
 
 @pytest.fixture(
@@ -584,7 +588,7 @@ class TestRecovery:
         with using(DatabaseBackend(alias=remote)) as service:
             ticket = service.issue(CLAIMS)
             kill_connection(remote)
-            monkeypatch.setattr(_connection, "_IDLE", -1)
+            monkeypatch.setattr(_database_connection, "_IDLE", -1)
             assert service.consume(ticket.value) == ticket
 
     def test_a_connection_that_lives_is_kept(
@@ -597,7 +601,7 @@ class TestRecovery:
         service.issue(CLAIMS)
         before = connections[alias].connection
         connections[alias].errors_occurred = True
-        monkeypatch.setattr(_connection, "_IDLE", -1)
+        monkeypatch.setattr(_database_connection, "_IDLE", -1)
         service.issue(CLAIMS)
         assert connections[alias].connection is before
         assert connections[alias].errors_occurred is False
@@ -624,7 +628,7 @@ class TestRecovery:
 
         Mutants: database-tries-a-connection-in-a-transaction.
         """
-        monkeypatch.setattr(_connection, "_IDLE", -1)
+        monkeypatch.setattr(_database_connection, "_IDLE", -1)
         with transaction.atomic(using=alias):
             connections[alias].errors_occurred = True
             monkeypatch.setattr(connections[alias], "is_usable", lambda: False)
@@ -820,7 +824,9 @@ class TestMySQL:
     @pytest.fixture(autouse=True)
     def _dialect(self, monkeypatch: pytest.MonkeyPatch) -> None:
         servers.require("mariadb")
-        monkeypatch.setattr(_connection, "dialect_of", lambda connection: _sql.MYSQL)
+        monkeypatch.setattr(
+            _database_connection, "dialect_of", lambda connection: MYSQL
+        )
 
     def test_a_row_that_another_deleted_is_not_ours(self) -> None:
         """Between reading a row and deleting it another caller may win.
@@ -831,7 +837,7 @@ class TestMySQL:
         backend.add_many([Item("lost", "{}", 9), Item("won", "{}", 9)])
 
         def overtake(execute: Any, sql: str, params: Any, *args: Any) -> Any:
-            if sql == _sql.MYSQL_REMOVE and params == ["lost"]:
+            if sql == MYSQL_REMOVE and params == ["lost"]:
                 execute(sql, params, *args)
             return execute(sql, params, *args)
 
@@ -849,18 +855,18 @@ class TestDialects:
     @pytest.mark.parametrize(
         ("vendor", "is_mariadb", "dialect"),
         [
-            ("postgresql", None, _sql.POSTGRESQL),
-            ("sqlite", None, _sql.SQLITE),
-            ("mysql", True, _sql.MARIADB),
-            ("mysql", False, _sql.MYSQL),
+            ("postgresql", None, POSTGRESQL),
+            ("sqlite", None, SQLITE),
+            ("mysql", True, MARIADB),
+            ("mysql", False, MYSQL),
         ],
     )
     def test_go_by_the_vendor(
-        self, vendor: str, is_mariadb: bool | None, dialect: _sql.Dialect
+        self, vendor: str, is_mariadb: bool | None, dialect: Dialect
     ) -> None:
         """Each database has its own words; MariaDB says that it is MySQL."""
         connection = type("C", (), {"vendor": vendor, "mysql_is_mariadb": is_mariadb})
-        assert _sql.dialect_of(connection) is dialect
+        assert dialect_of(connection) is dialect
 
     def test_sqlite_is_new_enough_here(self) -> None:
         """RETURNING needs SQLite 3.35."""

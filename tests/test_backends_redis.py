@@ -392,6 +392,21 @@ class TestTrouble:
             backend.close()
             assert getdels(requests) == 1
 
+    @pytest.mark.parametrize(
+        "reply", [b"$-$-1\r\n", b"*x\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"]
+    )
+    def test_what_is_not_the_protocol_of_redis(
+        self, tmp_path: Path, reply: bytes
+    ) -> None:
+        """Is an outage: some other server listens there, or a proxy mixed up replies.
+
+        Mutants: redis-not-its-protocol.
+        """
+        with forgetful_server(tmp_path / "s", reply):
+            backend = RedisBackend(unix_socket_path=str(tmp_path / "s"))
+            with using(backend) as service, pytest.raises(StorageError):
+                service.consume(GOOD)
+
     def test_a_late_reply_is_not_read_by_the_next(self, watcher: redis.Redis) -> None:
         """After a timeout the connection is closed, with the reply that comes late.
 

@@ -1,4 +1,4 @@
-"""Group commit: which calls travel together, and what happens to them on the way."""
+"""Group commit: which calls form a batch, and what can go wrong with one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.helpers import (
 
 
 class Storage:
-    """Answer each call with itself in capitals. Note who travelled with whom."""
+    """Answer each call with itself in capitals. Note each batch."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -71,7 +71,7 @@ async def until(event: threading.Event) -> None:
         await asyncio.sleep(0.001)
 
 
-async def board(
+async def submit_all(
     commit: GroupCommit[str, Any], *calls: str
 ) -> list[asyncio.Future[Any]]:
     """Start calls that are to wait behind a batch under way."""
@@ -80,7 +80,7 @@ async def board(
     return tasks
 
 
-class TestWhoTravelsTogether:
+class TestBatches:
     def test_a_storm_makes_few_batches(self) -> None:
         """1,000 concurrent aconsume calls reach the backend at once and in order.
 
@@ -99,8 +99,8 @@ class TestWhoTravelsTogether:
         assert [key for _, keys in backend.calls for key in keys] == values
         assert all(isinstance(outcome, InvalidTicket) for outcome in outcomes)
 
-    def test_everyone_gets_his_own_ticket(self) -> None:
-        """Of 1,000 tickets in one batch, each goes to the caller who showed it.
+    def test_every_caller_gets_their_own_ticket(self) -> None:
+        """Of 1,000 tickets in one batch, each goes to the caller that consumed it.
 
         Mutants: batch-in-the-wrong-order.
         """
@@ -130,9 +130,9 @@ class TestWhoTravelsTogether:
         assert [name for name, _ in backend.calls] == ["add", "pop"]
 
     def test_issuing_and_consuming_share_a_batch(self) -> None:
-        """Mixed calls need one trip of each kind, and keep their callers.
+        """Mixed calls need one round trip of each kind, and keep their callers.
 
-        Mutants: batch-departs-at-once.
+        Mutants: batch-starts-at-once.
         """
 
         async def mixed() -> None:
@@ -153,7 +153,7 @@ class TestWhoTravelsTogether:
         with using(backend) as service:
             asyncio.run(mixed())
 
-    def test_who_comes_during_a_batch_makes_the_next(self) -> None:
+    def test_calls_during_a_batch_form_the_next(self) -> None:
         """Calls gather while a batch is under way, and then go together.
 
         Mutants: batch-of-one.
@@ -161,10 +161,10 @@ class TestWhoTravelsTogether:
 
         async def scene() -> None:
             storage.gate.clear()
-            first = await board(commit, "a")
+            first = await submit_all(commit, "a")
             await until(storage.entered)
-            late = await board(commit, "b", "c")
-            late += await board(commit, "d")
+            late = await submit_all(commit, "b", "c")
+            late += await submit_all(commit, "d")
             storage.gate.set()
             assert await asyncio.gather(*first, *late) == ["A", "B", "C", "D"]
 
@@ -201,7 +201,7 @@ class TestWhoTravelsTogether:
 
 
 class TestRealRedis:
-    def test_a_storm_needs_a_handful_of_connections_and_trips(self) -> None:
+    def test_a_storm_needs_few_connections_and_round_trips(self) -> None:
         """Redis sees 1,000 GETDEL on one or two connections, in a few reads.
 
         Mutants: batch-of-one.
@@ -234,7 +234,7 @@ class TestRealRedis:
 
 
 class TestCancelling:
-    def test_before_departure_is_not_making_the_call(self) -> None:
+    def test_before_the_batch_starts_the_call_is_not_made(self) -> None:
         """A caller that gives up while it waits never reaches the storage.
 
         Mutants: batch-makes-cancelled-calls.
@@ -242,9 +242,9 @@ class TestCancelling:
 
         async def scene() -> None:
             storage.gate.clear()
-            first = await board(commit, "a")
+            first = await submit_all(commit, "a")
             await until(storage.entered)
-            _, quitter, _ = waiting = await board(commit, "b", "c", "d")
+            _, quitter, _ = waiting = await submit_all(commit, "b", "c", "d")
             quitter.cancel()
             storage.gate.set()
             outcomes = await asyncio.gather(*first, *waiting, return_exceptions=True)
@@ -257,7 +257,7 @@ class TestCancelling:
         commit.close()
         assert storage.batches == [["a"], ["b", "d"]]
 
-    def test_after_departure_disturbs_nobody(self) -> None:
+    def test_after_the_batch_started_disturbs_nobody(self) -> None:
         """The others of the batch get their outcomes, and the next batch goes.
 
         Mutants: batch-fails-when-one-leaves.
@@ -265,7 +265,7 @@ class TestCancelling:
 
         async def scene() -> None:
             storage.gate.clear()
-            _, quitter, _ = tasks = await board(commit, "a", "b", "c")
+            _, quitter, _ = tasks = await submit_all(commit, "a", "b", "c")
             await until(storage.entered)
             quitter.cancel()
             await asyncio.sleep(0)
@@ -281,10 +281,10 @@ class TestCancelling:
         commit.close()
         assert storage.batches == [["a", "b", "c"], ["d"]]
 
-    def test_everybody_leaves_the_lane_free(self) -> None:
+    def test_all_calls_lets_the_next_one_start(self) -> None:
         """When all who wait are cancelled no batch starts, and the next call works.
 
-        Mutants: batch-departs-empty.
+        Mutants: batch-starts-empty.
         """
 
         async def scene() -> None:
@@ -362,9 +362,9 @@ class TestTrouble:
 
         async def scene() -> None:
             storage.gate.clear()
-            first = await board(commit, "a")
+            first = await submit_all(commit, "a")
             await until(storage.entered)
-            waiting = await board(commit, "b", "c", "d")
+            waiting = await submit_all(commit, "b", "c", "d")
             with pytest.raises(StorageError, match="too many"):
                 await commit.submit("e")
             storage.gate.set()
@@ -407,23 +407,23 @@ class TestTrouble:
     def test_waiting_too_long_for_the_storage(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A storage that hangs fails those aboard, those who wait and those who come.
+        """A storage that hangs fails calls of the batch, waiting calls and new ones.
 
         When it answers at last, calls are taken again.
 
-        Mutants: batch-sets-no-alarm, batch-alarm-forgets-who-waits,
-        batch-takes-calls-while-stuck.
+        Mutants: batch-sets-no-timer, batch-timeout-forgets-the-queue,
+        batch-takes-calls-after-a-timeout.
         """
         monkeypatch.setattr(batching, "MAX_WAIT", 0.2)
 
         async def scene() -> None:
             storage.gate.clear()
-            aboard = await board(commit, "a", "b")
+            started = await submit_all(commit, "a", "b")
             await until(storage.entered)
-            waiting = await board(commit, "c")
+            waiting = await submit_all(commit, "c")
             with within(1):
                 outcomes = await asyncio.gather(
-                    *aboard, *waiting, return_exceptions=True
+                    *started, *waiting, return_exceptions=True
                 )
             assert [type(each) for each in outcomes] == [StorageError] * 3
             with pytest.raises(StorageError, match="too slow"):
@@ -438,12 +438,12 @@ class TestTrouble:
         assert storage.batches[0] == ["a", "b"]
         assert not {"c", "d"} & {call for batch in storage.batches for call in batch}
 
-    def test_a_batch_in_time_sets_off_no_alarm(
+    def test_a_batch_in_time_does_not_time_out_later(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The alarm of a batch that came back does not go off later.
+        """The timer of a batch that is done does not run on.
 
-        Mutants: batch-alarm-goes-off-anyway.
+        Mutants: batch-timer-is-not-cancelled.
         """
         monkeypatch.setattr(batching, "MAX_WAIT", 0.1)
 
@@ -460,29 +460,29 @@ class TestTrouble:
     def test_a_loop_that_is_busy(
         self, sensitive: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It is not the storage that is slow, so nobody fails, aboard or waiting.
+        """The storage is not slow, so no call fails, of the batch or waiting.
 
-        Mutants: batch-alarm-does-not-tick,
+        Mutants: batch-timer-has-one-step,
         batch-deadlines-by-the-clock-of-the-loop.
         """
         monkeypatch.setattr(batching, "MAX_WAIT", 0.3)
         monkeypatch.setattr(batching, "MAX_BATCH", 1)
 
         async def scene() -> None:
-            aboard = await board(commit, "a")
+            started = await submit_all(commit, "a")
             await until(storage.entered)
-            waiting = await board(commit, "b", "c")
+            waiting = await submit_all(commit, "b", "c")
             for _ in range(3):
                 time.sleep(0.4)  # noqa: ASYNC251 (a loop that is busy)
                 await asyncio.sleep(0)
-            assert await asyncio.gather(*aboard, *waiting) == ["A", "B", "C"]
+            assert await asyncio.gather(*started, *waiting) == ["A", "B", "C"]
 
         storage = Storage()
         commit = group(storage, sensitive)
         asyncio.run(scene())
         commit.close()
 
-    def test_no_thread_to_be_had(
+    def test_no_thread_can_be_started(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         """A batch that cannot start fails its callers, and the next one can start.
@@ -515,7 +515,7 @@ class TestTrouble:
         """
 
         async def scene() -> None:
-            callers = await board(commit, "a", "b")
+            callers = await submit_all(commit, "a", "b")
             await asyncio.sleep(0)
             others = {asyncio.current_task(), *callers}
             (batch,) = asyncio.all_tasks() - others
@@ -560,9 +560,9 @@ class TestLoopsAndThreads:
 
         async def begin() -> list[asyncio.Future[Any]]:
             storage.gate.clear()
-            aboard = await board(commit, "a")
+            started = await submit_all(commit, "a")
             await until(storage.entered)
-            return aboard + await board(commit, "b", "c")
+            return started + await submit_all(commit, "b", "c")
 
         storage = Storage()
         commit = group(storage)
@@ -627,7 +627,7 @@ class TestLoopsAndThreads:
         assert storage.threads[0] is not storage.threads[1]
         commit.close()
 
-    def test_close_lets_a_batch_arrive(self) -> None:
+    def test_close_lets_a_batch_finish(self) -> None:
         """A batch under way is not lost when another thread closes.
 
         Mutants: batch-close-waits.
@@ -635,7 +635,7 @@ class TestLoopsAndThreads:
 
         async def scene() -> None:
             storage.gate.clear()
-            tasks = await board(commit, "a", "b")
+            tasks = await submit_all(commit, "a", "b")
             await until(storage.entered)
             commit.close()
             storage.gate.set()
@@ -721,18 +721,18 @@ class TestThreadSensitive:
         """
         monkeypatch.setattr(batching, "MAX_WAIT", 1.0)
         commit: GroupCommit[str, Any] = GroupCommit(Storage(), thread_sensitive=True)
-        entered, boarded = threading.Event(), threading.Event()
+        entered, submitted = threading.Event(), threading.Event()
 
         def synchronous() -> list[Any]:
             entered.set()
-            assert boarded.wait(WAIT)
+            assert submitted.wait(WAIT)
             return async_to_sync(all_of)(commit, "x")
 
         async def scene() -> list[Any]:
             first = asyncio.create_task(sync_to_async(synchronous)())
             await until(entered)
-            waiting = await board(commit, "a", "b")
-            boarded.set()
+            waiting = await submit_all(commit, "a", "b")
+            submitted.set()
             return [*await first, *await asyncio.gather(*waiting)]
 
         assert asyncio.run(scene()) == ["X", "A", "B"]
@@ -753,14 +753,14 @@ class TestThreadSensitive:
             in_a_thread = sync_to_async(synchronous, thread_sensitive=False)
             first = asyncio.create_task(in_a_thread())
             await until(storage.entered)
-            waiting = await board(commit, "a", "b")
+            waiting = await submit_all(commit, "a", "b")
             storage.gate.set()
             return [*await first, *await asyncio.gather(*waiting)]
 
         assert asyncio.run(scene()) == ["X", "A", "B"]
         assert storage.batches == [["x"], ["a", "b"]]
 
-    def test_who_is_refused_a_thread_is_refused_alone(self) -> None:
+    def test_only_the_task_that_is_refused_a_thread_fails(self) -> None:
         """asgiref refuses a task that its thread started: both might wait for ever.
 
         Mutants: batch-shares-who-is-refused-a-thread.
@@ -768,19 +768,19 @@ class TestThreadSensitive:
         commit: GroupCommit[str, Any] = GroupCommit(Storage(), thread_sensitive=True)
 
         async def scene() -> None:
-            loop, boarded = asyncio.get_running_loop(), asyncio.Event()
+            loop, submitted = asyncio.get_running_loop(), asyncio.Event()
 
             async def call() -> Any:
                 waiter = commit.submit("x")
-                boarded.set()
+                submitted.set()
                 return await waiter
 
             def start() -> Future[Any]:
                 return asyncio.run_coroutine_threadsafe(call(), loop)
 
             starting = asyncio.create_task(sync_to_async(start)())
-            await boarded.wait()
-            others = await board(commit, "a", "b")
+            await submitted.wait()
+            others = await submit_all(commit, "a", "b")
             with pytest.raises(RuntimeError, match="deadlock"):
                 await asyncio.wrap_future(await starting)
             assert await asyncio.gather(*others) == ["A", "B"]

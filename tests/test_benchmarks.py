@@ -22,6 +22,7 @@ from benchmarks.harness import (
     Effort,
     Finding,
     Result,
+    Row,
     Sample,
     Spread,
     Target,
@@ -217,7 +218,7 @@ def test_the_table() -> None:
         once("c", "errors", 0, Target(at_most=0)),
     ]
 
-    table = report.table(report.Row(1, "title", 1.0, findings))
+    table = report.table(Row(1, "title", 1.0, findings))
     plain = table.replace(report.TIMES, "x").replace(report.NONE, "-")
     assert plain.splitlines()[2:] == [
         "| a | theirs | time | ≤ 0.30 x | 0.38 x (0.31 x to 0.44 x) | 2 s | 6 s "
@@ -232,7 +233,7 @@ def test_the_file_gives_back_what_was_measured() -> None:
         result([2, 2], [4, 8]).ratio("a", "theirs", "time", Target(at_least=3)),
         once("c", "memory", 12.0),
     ]
-    row = report.Row(1, "title", 1.0, findings)
+    row = Row(1, "title", 1.0, findings)
 
     assert report.from_json(json.loads(json.dumps(report.as_json(row)))) == row
 

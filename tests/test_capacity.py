@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import capacity, reconnect
+from benchmarks import capacity, reconnect, scenarios
 from benchmarks.capacity import Rates
 from benchmarks.reconnect import STEP, Client, Cluster, Storm, simulate
 
@@ -216,10 +216,9 @@ def test_the_page_is_right_about_its_storms(rates: Rates) -> None:
     """What the prose says of each storm is what comes out."""
 
     def outcomes() -> Iterator[Storm]:
-        for client, cluster in capacity.scenarios(
-            rates.cluster(capacity.WORKERS)
-        ).values():
-            yield simulate(capacity.CLIENTS, client, cluster)
+        cluster = rates.cluster(scenarios.WORKERS)
+        for client, servers in scenarios.scenarios(cluster).values():
+            yield simulate(scenarios.CLIENTS, client, servers)
 
     bounded, unbounded, half, limited, longer, shorter, spread = outcomes()
     seconds: Callable[[Storm], float] = Storm.seconds

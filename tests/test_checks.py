@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from realtime_ticket.backends import _database_checks
 from realtime_ticket.backends.database import DatabaseBackend
 from realtime_ticket.checks import check_storage
 from tests import servers
-from tests.helpers import hide_package, real_redis
+from tests.helpers import RecordingBackend, hide_package, real_redis
 
 BACKENDS = "realtime_ticket.backends."
 REDIS = f"{BACKENDS}redis.RedisBackend"
@@ -41,6 +42,19 @@ REDIS_PATIENCE = {"socket_timeout": 1, "socket_connect_timeout": 1, "retry": Non
 
 
 HERD = "django_redis.client.herd.HerdClient"
+
+
+def add_claims(request: Any) -> dict[str, Any]:
+    return {}
+
+
+class OwnSetting(RecordingBackend):
+    """A backend with a setting of its own, as a package may bring one."""
+
+    setting = "MINE"
+
+    def __init__(self, *, room: str) -> None:
+        super().__init__()
 
 
 class OwnHerdClient(HerdClient):
@@ -137,7 +151,7 @@ class TestACleanProject:
         """All settings at once, each with a good value."""
         configure(EXPIRE=120, PREFIX="x", HASH_KEYS=True, AUDIENCES=["a"], REDIS={},
                   MEMCACHED={}, CACHE="default", DATABASE="default", OPTIONS={},
-                  CLAIMS="tests.test_conf.add_claims",
+                  CLAIMS=f"{__name__}.add_claims",
                   SERVICE_KEYS=["a" * 32], DISCONNECT=False,
                   JOURNAL_EXPIRE=3600)  # fmt: skip
         assert check_ids() == []
@@ -228,7 +242,7 @@ class TestSettings:
 
     def test_a_setting_of_a_backend_of_ones_own(self, configure: Any) -> None:
         """What a backend names as its setting is no typo; without it, it is."""
-        configure(MINE={"room": "a"}, BACKEND="tests.test_conf.OwnSetting")
+        configure(MINE={"room": "a"}, BACKEND=f"{__name__}.OwnSetting")
         assert "W011" not in check_ids()
         configure(BACKEND=REDIS)
         assert check_ids() == ["W011"]
@@ -529,6 +543,16 @@ class TestDatabase:
             cursor.execute("ALTER TABLE realtime_ticket RENAME TO elsewhere")
         assert check_ids() == []
         assert check_ids(["default"]) == ["W005"]
+
+    @pytest.mark.django_db
+    def test_migrate_is_about_to_make_the_table(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It runs the checks first, and must not tell the user to do what it does."""
+        monkeypatch.setattr(sys, "argv", ["manage.py", "migrate"])
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE realtime_ticket RENAME TO elsewhere")
+        assert check_ids(["default"]) == []
 
     @pytest.mark.django_db
     @pytest.mark.parametrize("name", ["/no/such/folder/db.sqlite3"])

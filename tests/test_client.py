@@ -249,7 +249,7 @@ fetchTicket({ url: undefined, signal: undefined, csrfToken: undefined });
 BAD = """
 import { RealtimeSocket } from "django-realtime-ticket";
 // @ts-expect-error
-new RealtimeSocket("/ws", { carrier: "header" });
+new RealtimeSocket("/ws", { carrier: "authorization" });
 // @ts-expect-error
 new RealtimeSocket("/ws").addEventListener("waiting", (event) => event.code);
 // @ts-expect-error

@@ -14,9 +14,9 @@ from django.db import connection
 from realtime_ticket import get_service
 from realtime_ticket.models import StoredTicket
 from tests.accounts.models import Person
-from tests.test_disconnects import FAILING, Heard, heard, storage
+from tests.disconnects import FAILING, Heard
 
-__all__ = ["heard", "storage"]
+pytestmark = pytest.mark.usefixtures("empty_storage")
 
 DATABASE = "realtime_ticket.backends.database.DatabaseBackend"
 

@@ -10,8 +10,8 @@ import pytest
 from django.core.cache import caches
 from django.db import connections
 
-from realtime_ticket import batching
-from realtime_ticket.backends import _connection, _sql
+from realtime_ticket.backends import _database_connection
+from realtime_ticket.backends._database_sql import MYSQL
 from realtime_ticket.backends.base import BaseBackend
 from realtime_ticket.backends.cache import CacheBackend
 from realtime_ticket.backends.database import DatabaseBackend
@@ -20,22 +20,11 @@ from realtime_ticket.backends.memcached import MemcachedBackend
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.backends.redis_cluster import RedisClusterBackend
 from realtime_ticket.backends.redis_sentinel import RedisSentinelBackend
-from realtime_ticket.testing import AsyncDoor, BackendContract
-from tests import parts, servers
+from realtime_ticket.testing import AsyncDoor
+from tests import servers
+from tests.contract import Contract
 
 NOWHERE = "/nonexistent/socket"
-
-
-class Contract(BackendContract):
-    race_tickets = parts.RACE_TICKETS
-
-    @pytest.fixture(autouse=True)
-    def _time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Give a batch of 1,000 files or commands time on a busy machine.
-
-        How long a caller waits at most is the subject of test_batching.
-        """
-        monkeypatch.setattr(batching, "MAX_WAIT", 60.0)
 
 
 class NeedsServer(Contract):
@@ -248,7 +237,9 @@ class TestMySQL(TestMariaDB):
 
     @pytest.fixture(autouse=True)
     def _dialect(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_connection, "dialect_of", lambda connection: _sql.MYSQL)
+        monkeypatch.setattr(
+            _database_connection, "dialect_of", lambda connection: MYSQL
+        )
 
 
 # The same again by the asynchronous door: class TestRedisAsync(AsyncDoor, TestRedis).

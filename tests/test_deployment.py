@@ -29,10 +29,10 @@ from realtime_ticket.backends.database import DatabaseBackend
 from realtime_ticket.backends.memcached import MemcachedBackend
 from realtime_ticket.backends.redis import RedisBackend
 from tests import matrix, servers
+from tests.docs.pages import FENCES, Fence, read
 from tests.faults.storages import storage
 from tests.helpers import CLAIMS, using
 from tests.processes import free_ports, listens
-from tests.test_docs import FENCES, Fence, _read
 
 PAGE = "deployment.md"
 
@@ -103,7 +103,7 @@ class TestRedis:
 
     def test_is_as_large_as_the_page_says(self, tmp_path: Path) -> None:
         """A ticket takes no more, and ten times the load of the page has room."""
-        size = int(re.findall(r"up to (\d+) bytes", _read(PAGE))[0])
+        size = int(re.findall(r"up to (\d+) bytes", read(PAGE))[0])
         with redis(tmp_path) as port, closing(connect(port)) as client:
             before = client.info("memory")["used_memory"]
             with using(RedisBackend(port=port)) as service:
@@ -117,7 +117,7 @@ class TestRedis:
     def test_has_what_to_alert_on(self, tmp_path: Path) -> None:
         """Redis and Memcached give the figures by these names."""
         with redis(tmp_path) as port, closing(connect(port)) as client:
-            for row in re.findall(r"^\| Redis `INFO`: (.*?) \|", _read(PAGE), re.M):
+            for row in re.findall(r"^\| Redis `INFO`: (.*?) \|", read(PAGE), re.M):
                 assert set(re.findall("`(.*?)`", row)) <= client.info().keys()
 
 
@@ -371,6 +371,6 @@ def post(port: int) -> int:
 
 def test_reasons_are_those_of_the_package() -> None:
     """The table of alerts names reasons that there are."""
-    named = re.findall(r"`ticket_rejected` with the reason `(\w+)`", _read(PAGE))
+    named = re.findall(r"`ticket_rejected` with the reason `(\w+)`", read(PAGE))
     assert len(named) == 2
     assert set(named) <= set(get_args(exceptions.Reason))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -29,47 +28,18 @@ from realtime_ticket import (
     disconnect,
     get_service,
 )
-from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.journal import Journal
 from realtime_ticket.models import StoredTicket
 from realtime_ticket.receivers import connect
 from realtime_ticket.sessions import SESSION_NAME
-from realtime_ticket.signals import user_disconnected
 from tests.accounts.models import Colleague, Customer, Person, Robot
+from tests.disconnects import FAILING, Heard
 from tests.helpers import eventually, shown, within
-from tests.test_sessions import a_request
+from tests.requests import a_request
 
-Heard = list[tuple[tuple[Any, ...], str | None]]
-FAILING = f"{__name__}.DownBackend"
+pytestmark = pytest.mark.usefixtures("empty_storage")
+
 DATABASE = "realtime_ticket.backends.database.DatabaseBackend"
-
-
-class DownBackend(LocMemBackend):
-    """Fails everyone but the thread that tries again."""
-
-    def add(self, key: str, data: str, expire: int) -> bool:
-        if threading.current_thread().name != "realtime-ticket-outbox":
-            raise OSError("the storage is down")
-        return super().add(key, data, expire)
-
-
-@pytest.fixture(autouse=True)
-def storage(settings: Any) -> None:
-    """Begin with an empty one."""
-    settings.REALTIME_TICKET_BACKEND = "realtime_ticket.backends.locmem.LocMemBackend"
-
-
-@pytest.fixture
-def heard() -> Iterator[Heard]:
-    """Whose connections end: ids of users, and a session or None."""
-    heard: Heard = []
-
-    def receiver(user_ids: tuple[Any, ...], session: str | None, **kwargs: Any) -> None:
-        heard.append((user_ids, session))
-
-    user_disconnected.connect(receiver)
-    yield heard
-    user_disconnected.disconnect(receiver)
 
 
 @pytest.fixture

@@ -8,9 +8,8 @@ from typing import Any
 from urllib.parse import parse_qsl, quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.configuration import set_hypothesis_home_dir
 
 from realtime_ticket import InvalidTicket
 from realtime_ticket.handshake import (
@@ -26,20 +25,10 @@ from realtime_ticket.handshake import (
     without_ticket,
 )
 from realtime_ticket.tickets import new_value
-from tests import servers
 from tests.helpers import GOOD, shown
+from tests.properties import properties, texts_of
 
 OTHER = "rt_" + "b" * 43
-
-# The same examples in every run, and no files in the checkout.
-set_hypothesis_home_dir(servers.DIRECTORY / "hypothesis")
-properties = settings(max_examples=300, deadline=None, database=None, derandomize=True)
-
-
-def texts_of(*pieces: str) -> st.SearchStrategy[str]:
-    """Texts that are likely to come close to what is parsed, surrogates included."""
-    piece = st.sampled_from(pieces) | st.text(st.characters(), max_size=4)
-    return st.lists(piece, max_size=12).map("".join)
 
 
 queries = texts_of("ticket", "=", "&", "+", "%", "%74icket", "?", "#", ";", GOOD, OTHER)
@@ -183,7 +172,7 @@ class TestFindTicket:
     @pytest.mark.parametrize("carrier", CARRIERS)
     def test_looks_only_where_it_is_told(self, carrier: Carrier) -> None:
         """Other carriers are not read, so what they hold is no contradiction."""
-        found = {"subprotocol": "a", "query": "b", "header": "c"}
+        found = {"subprotocol": "a", "query": "b", "authorization": "c"}
         handshake: dict[str, Any] = {
             "subprotocols": "ticket.a",
             "query": "ticket=b",
@@ -192,6 +181,18 @@ class TestFindTicket:
         assert find_ticket(**handshake, carriers=[carrier]) == found[carrier]
         assert find_ticket(**handshake, carriers=()) == ""
         assert is_ambiguous(**handshake, carriers=set(CARRIERS))
+
+    @pytest.mark.parametrize("carriers", [("cookie",), ["query", "header"], "query"])
+    def test_carriers_exist(self, carriers: Any) -> None:
+        """A name that is misspelt, or a string in place of a list, is an error."""
+        with pytest.raises(ValueError, match="a list of names from"):
+            find_ticket(carriers=carriers)
+
+    def test_the_former_name_of_a_carrier(self) -> None:
+        """The error says what the carrier "header" is called now."""
+        carriers: Any = ["header"]
+        with pytest.raises(ValueError, match='"header" is called "authorization"'):
+            find_ticket(authorization=f"Ticket {GOOD}", carriers=carriers)
 
     def test_takes_no_positional_arguments(self) -> None:
         """A header in the place of a query would be a silent mistake."""

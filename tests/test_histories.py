@@ -24,9 +24,9 @@ from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.backends.memcached import MemcachedBackend
 from realtime_ticket.backends.redis import RedisBackend
 from tests import servers
+from tests.broken import GetThenDelete, NeverExpires, NeverRemoves
+from tests.helpers import REMOTE
 from tests.histories import Call, Name, Recorder, Store, explain
-from tests.test_shortcuts import REMOTE
-from tests.test_testing import GetThenDelete, NeverExpires, NeverRemoves
 
 FOREVER = Store(expire=1000)
 TICKETS = 150

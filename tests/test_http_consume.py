@@ -49,7 +49,7 @@ from tests.helpers import (
     hostile_values,
     using,
 )
-from tests.test_handshake import properties
+from tests.properties import properties
 
 KEY = "1" * 32
 NEW_KEY = "Ab9._~+/=-" * 4

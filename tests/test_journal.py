@@ -7,14 +7,16 @@ import json
 import pytest
 
 from realtime_ticket import OpenTransaction, StorageError
-from realtime_ticket.journal import Journal, JournalReader, Slot
+from realtime_ticket.journal import Journal, Slot
+from realtime_ticket.journal_reader import JournalReader
 from tests.journals import START, Clocks, Store, doubt, entry, heard
 
 
 @pytest.fixture
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     clocks = Clocks()
-    monkeypatch.setattr("realtime_ticket.journal.time", clocks)
+    for module in ("journal", "journal_reader"):
+        monkeypatch.setattr(f"realtime_ticket.{module}.time", clocks)
     return clocks
 
 

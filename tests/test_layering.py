@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -14,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import realtime_ticket
+from tests.imports import modules_of, names_imported
+from tests.processes import python
 
 PACKAGE = Path(realtime_ticket.__file__).parent
 PROJECT = PACKAGE.parent
@@ -22,10 +22,10 @@ DRIVERS = {"redis", "pymemcache", "psycopg", "psycopg2", "MySQLdb", "sqlite3",
            "django_redis"}  # fmt: skip
 LEVELS = {
     0: ["exceptions", "tickets", "handshake", "outages", "revocations"],
-    1: ["backends", "backends.base", "batching", "journal", "listener", "live",
-        "outbox", "service", "watches"],
+    1: ["backends", "backends.base", "batching", "journal", "journal_reader",
+        "listener", "live", "outbox", "service", "watches"],
     2: ["backends.*", "models", "migrations", "migrations.*", "testing"],
-    3: ["conf", "signals", "signal_queue"],
+    3: ["conf", "signals", "signal_queue", "signalling"],
     4: ["shortcuts", "lazy", "views", "urls", "middleware", "context_processors",
         "checks", "reports", "doctor", "apps", "management", "management.*",
         "templatetags", "templatetags.*", "admin", "disconnects", "receivers",
@@ -57,21 +57,24 @@ THIRD_PARTIES = {
 """The modules that may import a package other than Django."""
 
 WITHOUT_DJANGO = ["", "exceptions", "tickets", "handshake", "outages", "revocations",
-                  "batching", "journal", "listener", "live", "outbox", "service",
-                  "watches", "testing", "backends", "backends.base", "backends.redis",
-                  "backends.redis_sentinel", "backends.redis_cluster",
-                  "backends.memcached", "backends.locmem", "integrations",
+                  "batching", "journal", "journal_reader", "listener", "live",
+                  "outbox", "service", "watches", "testing", "backends",
+                  "backends.base", "backends.redis", "backends.redis_sentinel",
+                  "backends.redis_cluster", "backends.memcached", "backends.locmem",
+                  "integrations",
                   "integrations.asgi"]  # fmt: skip
 UNCONFIGURABLE = ("admin", "models", "migrations.")
 """Modules that need configured Django to be imported, as anywhere."""
 
 
-def module_of(path: Path) -> str:
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(part for part in parts if part != "__init__")
+def dotted(module: str) -> str:
+    return f"realtime_ticket.{module}".rstrip(".")
 
 
-MODULES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+MODULES = {
+    name.removeprefix("realtime_ticket").removeprefix("."): path
+    for name, path in modules_of(PACKAGE).items()
+}
 IMPORTABLE = [m for m in MODULES if not m.startswith(UNCONFIGURABLE)]
 every_module = pytest.mark.parametrize("module", MODULES, ids=lambda m: m or "__init__")
 
@@ -115,20 +118,9 @@ def running(node: ast.AST, *, in_functions: bool = True) -> Iterator[ast.AST]:
 
 def imports_of(module: str, *, in_functions: bool = True) -> set[str]:
     """Return the absolute names of the modules that this one imports."""
-    package = ["realtime_ticket", *filter(None, module.split("."))]
-    if MODULES[module].name != "__init__.py":
-        package.pop()
-    found: set[str] = set()
-    for node in running(tree_of(module), in_functions=in_functions):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) + 1 - node.level] if node.level else []
-            name = ".".join([*base, *filter(None, [node.module])])
-            names = {f"{name}.{alias.name}" for alias in node.names}
-            own = {n for n in names if n.removeprefix("realtime_ticket.") in MODULES}
-            found |= own or {name}
-    return found - {"__future__"}
+    nodes = running(tree_of(module), in_functions=in_functions)
+    known = {*map(dotted, MODULES)}
+    return names_imported(nodes, dotted(module), MODULES[module], known)
 
 
 def own_imports(module: str) -> set[str]:
@@ -144,18 +136,6 @@ def foreign_imports(module: str, *, in_functions: bool = True) -> set[str]:
     """Return the packages, other than this one and Python's own, that it imports."""
     roots = {n.split(".")[0] for n in imports_of(module, in_functions=in_functions)}
     return roots - sys.stdlib_module_names - {"realtime_ticket"}
-
-
-def python(code: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a fresh Python without any settings."""
-    env = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, *words],
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-        env=env,
-    )
 
 
 IMPORT = """
@@ -190,10 +170,6 @@ wrong["first"] = {name: imports(name) for name in importable}
 print(json.dumps(wrong))
 """
 """Import modules, each in a fork, and print the traceback of those that cannot be."""
-
-
-def dotted(module: str) -> str:
-    return f"realtime_ticket.{module}".rstrip(".")
 
 
 @pytest.fixture(scope="module")
@@ -366,9 +342,3 @@ def test_an_import_that_fails_is_seen() -> None:
     found = json.loads(result.stdout)
     assert "ModuleNotFoundError" in found["without Django"]["realtime_ticket.views"]
     assert "ModuleNotFoundError" in found["first"]["realtime_ticket.conf"]
-
-
-@pytest.mark.parametrize("module", [m for m in MODULES if matches(m, "backends.*")])
-def test_a_backend_is_one_screen(module: str) -> None:
-    """Far past 150 lines, the base is wrong."""
-    assert len(MODULES[module].read_text().splitlines()) <= 180

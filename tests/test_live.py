@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
+import weakref
 
 import pytest
 
@@ -129,6 +131,34 @@ def test_a_connection_that_has_ended_is_not_told(world: World) -> None:
     world.service.disconnect(7)
     world.after(0.5)
     assert calls == []
+
+
+@pytest.mark.parametrize("max_age", [None, 10**6])
+def test_a_connection_that_has_ended_is_not_kept(
+    world: World, max_age: int | None
+) -> None:
+    """Not even until the garbage collector runs, whose work costs every connection.
+
+    Mutants: watch-keeps-what-has-ended.
+    """
+
+    class Connection:
+        def __init__(self) -> None:
+            shown = ticket(issued_at=world.clocks.wall, max_age=max_age)
+            self.watch = world.live.watch(shown, self.end)
+
+        def end(self, revoked: Revoked) -> None:
+            pass
+
+    gc.disable()
+    try:
+        connection = Connection()
+        connection.watch.close()
+        trace = weakref.ref(connection)
+        del connection
+        assert trace() is None
+    finally:
+        gc.enable()
 
 
 # Who is let in

@@ -27,17 +27,17 @@ from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.backends.redis_cluster import RedisClusterBackend
 from realtime_ticket.backends.redis_sentinel import RedisSentinelBackend
 from tests import servers
+from tests.doors import Door, both_doors
 from tests.helpers import (
     CLAIMS,
     NOWHERE,
+    REMOTE,
     RecordingBackend,
     real_redis,
     silent_server,
     using,
 )
 from tests.servers import Node
-from tests.test_service import Door, both_doors
-from tests.test_shortcuts import REMOTE
 
 PASSWORD = "pass-word-of-the-storage"
 NOBODY = "no-such-host.invalid"

@@ -23,8 +23,7 @@ from examples.servers import EXAMPLES
 from realtime_ticket.handshake import PROTOCOL
 from tests import matrix
 from tests.helpers import eventually
-from tests.matrix import ROWS, World
-from tests.test_servers import PREFLIGHT, by, ticket
+from tests.matrix import PREFLIGHT, ROWS, World, by, ticket
 
 PROXIES = [name for name, row in ROWS.items() if "setpriv" in row.programs]
 

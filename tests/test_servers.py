@@ -22,7 +22,7 @@ from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.handshake import PROTOCOL
 from realtime_ticket.tickets import new_value
 from tests import matrix
-from tests.matrix import EVERY_ROW, USERS, Row, Server, World
+from tests.matrix import EVERY_ROW, PREFLIGHT, USERS, Row, Server, World, by, ticket
 
 FOREIGN = "https://evil.example"
 OUTAGE = 4
@@ -100,27 +100,11 @@ HANDSHAKE = (
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 
-PREFLIGHT = {
-    "Access-Control-Request-Method": "GET",
-    "Access-Control-Request-Headers": "last-event-id",
-}
-"""What a browser sends before a page's fetch() with such a header."""
-
 
 def is_guarded_by_us(row: Row) -> bool:
     """Tell whether the example uses TicketMiddleware."""
     files = row.example.directory.glob("*.py")
     return any("TicketMiddleware" in file.read_text() for file in files)
-
-
-def ticket(server: Server, **fields: str) -> str:
-    """Return a new ticket of ada's."""
-    return server.world.site.ticket(**fields)
-
-
-def by(server: Server, value: str) -> tuple[str, str]:
-    """Return the ticket with the carrier that this server prefers."""
-    return server.row.carriers[0], value
 
 
 def test_the_page_says_what_clients_of_other_servers_see() -> None:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import pytest
-from asgiref.sync import async_to_sync
 
 from realtime_ticket import (
     InvalidAudience,
@@ -26,39 +25,21 @@ from realtime_ticket import (
 from realtime_ticket.backends.base import BaseBackend, Item
 from realtime_ticket.backends.redis import RedisBackend
 from tests import servers
+from tests.doors import AsyncDoor, Door
 from tests.helpers import (
     CLAIMS,
     GOOD,
     FailingBackend,
     RecordingBackend,
+    commands_of,
     hostile_audiences,
     hostile_values,
     real_redis,
+    reason_of,
     same_ticket,
     shown,
     using,
 )
-
-
-class Door:
-    """The methods of a service, by their plain names."""
-
-    def __init__(self, service: TicketService) -> None:
-        self.service = service
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method: Callable[..., Any] = getattr(self.service, name)
-        return method
-
-
-class AsyncDoor(Door):
-    """The twins with an a, called as a synchronous test can."""
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        return async_to_sync(getattr(self.service, f"a{name}"))
-
-
-both_doors = pytest.mark.parametrize("door", [Door, AsyncDoor], ids=["sync", "async"])
 
 
 @pytest.fixture(params=[Door, AsyncDoor], ids=["sync", "async"])
@@ -73,12 +54,6 @@ def open_door(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     yield open_door
     for service in opened:
         service.close()
-
-
-def reason_of(call: Callable[[], object]) -> str:
-    with pytest.raises(InvalidTicket) as caught:
-        call()
-    return caught.value.reason
 
 
 class TestOneTicket:
@@ -310,12 +285,6 @@ class TestHostileValues:
             for value in ("session:abc", "session:abc\n", "*", "rt_"):
                 assert reason_of(lambda value=value: door.consume(value)) == "malformed"
             assert other.getdel("session:abc") is not None
-
-
-def commands_of(client: Any) -> dict[str, int]:
-    """Return how often Redis ran each command, but for the watching itself."""
-    stats = client.info("commandstats")
-    return {name: row["calls"] for name, row in stats.items() if "info" not in name}
 
 
 class TestWireFormat:

@@ -15,17 +15,15 @@ from django.contrib.auth import (
     login,
     update_session_auth_hash,
 )
-from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in
 from django.contrib.sessions.backends.base import SessionBase
-from django.contrib.sessions.middleware import SessionMiddleware
-from django.http import HttpResponse
-from django.test import RequestFactory
 from django.utils import timezone
 
 from realtime_ticket import Ticket, aissue_ticket, issue_ticket
 from realtime_ticket.sessions import SESSION_NAME
 from tests.accounts.models import Person
+from tests.requests import a_request
 
 pytestmark = pytest.mark.django_db
 
@@ -56,20 +54,6 @@ def ada() -> User:
 @pytest.fixture
 def bob() -> User:
     return User.objects.create_user("bob", password="enigma")
-
-
-def a_request(cookie: str | None = None) -> Any:
-    """Return a request with a session, and nobody logged in."""
-    request: Any = RequestFactory().post("/ticket/")
-    SessionMiddleware(lambda request: HttpResponse()).process_request(request)
-    request.session = type(request.session)(cookie)
-    request.user = AnonymousUser()
-
-    async def auser() -> Any:
-        return request.user
-
-    request.auser = auser
-    return request
 
 
 def next_request(request: Any) -> Any:

@@ -30,10 +30,7 @@ from realtime_ticket import (
     shortcuts,
 )
 from tests import servers
-from tests.helpers import GOOD
-from tests.test_backends_database import kill_connection
-
-REMOTE = [alias for alias in ("postgresql", "mariadb") if not servers.missing(alias)]
+from tests.helpers import GOOD, REMOTE, kill_connection
 
 
 class Person:

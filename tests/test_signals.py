@@ -16,7 +16,7 @@ from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 from django.dispatch import Signal
 
 from realtime_ticket import InvalidTicket, get_service, signal_queue, tickets
-from realtime_ticket.conf import SignallingService
+from realtime_ticket.signalling import SignallingService
 from realtime_ticket.signals import ticket_consumed, ticket_issued, ticket_rejected
 from tests.helpers import CLAIMS, WAIT, within
 

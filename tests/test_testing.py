@@ -23,37 +23,8 @@ from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.batching import GroupCommit
 from realtime_ticket.testing import AsyncDoor, BackendContract
 from tests import servers
+from tests.broken import GetThenDelete, NeverExpires, NeverRemoves, OnRedis
 from tests.helpers import RecordingBackend
-
-
-class OnRedis(RedisBackend):
-    """A base for mutants that need a real server to show their fault."""
-
-    def __init__(self, **options: Any) -> None:
-        servers.require("redis")
-        super().__init__(unix_socket_path=str(servers.REDIS), **options)
-
-    def run(self, *command: str | int) -> Any:
-        return self._exchange([command])[0]
-
-
-class GetThenDelete(OnRedis):
-    """Nobody checks who deleted: the bug that everyone ships."""
-
-    def pop(self, key: str) -> str | None:
-        data = self.run("GET", key)
-        self.run("DEL", key)
-        return None if data is None else data.decode()
-
-    pop_many = BaseBackend.pop_many
-
-
-class NeverRemoves(OnRedis):
-    def pop(self, key: str) -> str | None:
-        data = self.run("GET", key)
-        return None if data is None else data.decode()
-
-    pop_many = BaseBackend.pop_many
 
 
 class EmptyForUnknown(OnRedis):
@@ -83,11 +54,6 @@ class TouchesTheTaken(OnRedis):
         for item in items:
             self.run("PEXPIRE", item.key, item.expire * 1000)
         return added
-
-
-class NeverExpires(OnRedis):
-    def add_many(self, items: Sequence[Item]) -> list[bool]:
-        return super().add_many([item._replace(expire=3600) for item in items])
 
 
 class ExpiresEarly(OnRedis):
@@ -376,17 +342,17 @@ def test_a_mutant_fails_its_clause_by_the_asynchronous_door(
         getattr(suite, clause)()
 
 
-def test_loops_that_share_a_lane_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loops_that_share_a_queue_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clauses about event loops fail when batches are not kept apart by loop."""
     suite = suite_for(LocMemBackend, AsyncDoor)
-    by_loop = GroupCommit._lane
+    by_loop = GroupCommit._queue
     only: list[Any] = []
 
     def one_for_all(self: GroupCommit[Any, Any]) -> Any:
         only[:] = only or [by_loop(self)]
         return only[0]
 
-    monkeypatch.setattr(GroupCommit, "_lane", one_for_all)
+    monkeypatch.setattr(GroupCommit, "_queue", one_for_all)
     monkeypatch.setattr(testing, "_PATIENCE", 3)
 
     with pytest.raises((RuntimeError, TimeoutError)):

@@ -23,6 +23,8 @@ def chat(request: HttpRequest) -> HttpResponse:
             "carrier": settings.CARRIER,
             "expire": settings.REALTIME_TICKET_EXPIRE,
             "example": settings.EXAMPLE,
+            "site_port": settings.DJANGO_PORT,
+            "realtime_port": settings.REALTIME_PORT,
         },
     )
 

@@ -5,7 +5,7 @@ import { isTicket, open } from "./ticket.mjs";
 export const PROTOCOL = "realtime-ticket.v1"; // echo this one, never the ticket
 export const ORIGIN = process.env.ORIGIN ?? "http://127.0.0.1:8000";
 
-const PATIENCE = 2000; // milliseconds that the storage may take
+const TIMEOUT = 2000; // milliseconds that the storage may take
 // Whether a program, or a page that reads events from its own origin, may connect.
 const ALLOW_MISSING = true;
 
@@ -30,7 +30,7 @@ export async function judge(request, getdel) {
   let timer;
   try {
     const late = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new Error("Redis does not answer")), PATIENCE);
+      timer = setTimeout(() => reject(new Error("Redis does not answer")), TIMEOUT);
     });
     const claims = open(await Promise.race([getdel(ticket), late]));
     return claims ? { claims } : { status: 401 };

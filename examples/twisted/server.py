@@ -56,7 +56,7 @@ class WithTicket(Resource):
                 query=request.query,
                 authorization=header(request, b"authorization"),
                 # WebSocketResource can echo no subprotocol, so a browser may offer none
-                carriers=("query", "header"),
+                carriers=("query", "authorization"),
             )
             request.ticket = await deferToThread(tickets.consume, value)
             # Its callback comes from the thread that hears of disconnects.

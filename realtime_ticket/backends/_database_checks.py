@@ -8,7 +8,7 @@ from typing import Any
 from django.core import checks
 from django.db import connections
 
-from . import _sql
+from ._database_sql import VENDORS
 
 _SQLITE_RETURNING = (3, 35)
 
@@ -32,7 +32,7 @@ def check_database(alias: str, *, may_query: bool) -> list[checks.CheckMessage]:
 
 
 def _unsupported(connection: Any) -> str:
-    if connection.vendor not in _sql.VENDORS:
+    if connection.vendor not in VENDORS:
         return f"its vendor is {connection.vendor!r}"
     if connection.vendor == "sqlite":
         version = connection.Database.sqlite_version_info

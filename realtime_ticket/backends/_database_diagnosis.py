@@ -8,7 +8,7 @@ from typing import Any
 from django.core import checks
 
 from . import _clock
-from ._connection import lent
+from ._database_connection import lent
 
 
 def diagnose(alias: str) -> list[checks.CheckMessage]:

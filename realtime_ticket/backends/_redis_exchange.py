@@ -77,3 +77,5 @@ def _reply(connection: Any) -> Any:
     except redis.ResponseError as exc:
         # What has another type is no ticket. It must not fail the rest of the batch.
         return b"" if str(exc).startswith("WRONGTYPE") else exc
+    except ValueError as exc:  # redis-py's own parser expected a number
+        raise redis.InvalidResponse("This is not the protocol of Redis.") from exc

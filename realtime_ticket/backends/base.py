@@ -26,40 +26,47 @@ class Item(NamedTuple):
 
 
 class BaseBackend(ABC):
-    """Keep texts for some seconds and hand each out once. Subclass it for a new store.
+    """Keep texts for some seconds, and give each to one caller. The base of backends.
 
-    Tickets need ``add`` and ``pop`` and nothing else; live connections that end with
-    their login need ``read_many`` too. A backend is synchronous: the service's async
-    door calls it in a thread, with batches. One instance serves every thread of a
-    process. :class:`realtime_ticket.testing.BackendContract` tests all that is promised
-    here.
+    Tickets need only ``add()`` and ``pop()``; connections that end with their login
+    need ``read_many()`` too. A backend is synchronous: for coroutines, the service
+    calls it in a thread, with batches. One instance serves every thread of a process.
+    :class:`~realtime_ticket.testing.BackendContract` tests all these promises.
 
     The constructor takes keyword options, refuses unknown ones with a TypeError, reads
-    no settings and touches no network.
+    no settings and opens no connection.
     """
 
     storage_errors: ClassVar[tuple[type[Exception], ...]] = (OSError,)
-    """What the driver raises in trouble. The service turns it into StorageError."""
+    """What the driver raises when the store fails. The service turns it into
+    StorageError, with the original as its cause and without its text, which may hold a
+    key. Any other exception passes through unchanged, because it is a bug."""
 
     thread_sensitive: ClassVar[bool] = True
-    """Whether the async door must use Django's own thread. Set it to False for a store
-    that does not use Django's database connections: it then gets a thread of its own,
-    where an ORM query cannot hold it up."""
+    """Whether async calls must run in the thread of Django's ORM. Set it to False for a
+    store that does not use Django's database connections: they then run in a thread of
+    the service, where no ORM query delays them."""
 
     hashes_keys: ClassVar[bool] = False
-    """Whether the service always hashes the keys of tickets, and so never hands over a
-    ticket's value. Keys of the journal are never hashed."""
+    """Whether the service always hashes the keys of tickets: then they are the prefix
+    and 64 hexadecimal digits. For stores that ignore case or trailing spaces, or whose
+    keys end up in logs and backups. Keys of the journal are never hashed."""
 
     setting: ClassVar[str] = ""
     """The last part of the Django setting with this backend's options: ``REDIS`` stands
-    for ``REALTIME_TICKET_REDIS``. ``REALTIME_TICKET_OPTIONS`` comes on top."""
+    for ``REALTIME_TICKET_REDIS``. Subclasses inherit it. ``REALTIME_TICKET_OPTIONS``
+    comes on top."""
 
     shorthand: ClassVar[str] = ""
-    """The option that is meant when that setting is a plain string."""
+    """The option that is meant when that setting is a plain string: ``url`` lets users
+    write ``REALTIME_TICKET_REDIS = "redis://localhost"``."""
 
     @property
     def database(self) -> str | None:
-        """Return the alias of Django's database that has the tickets, if one has."""
+        """Return the alias of Django's database that has the tickets, or None.
+
+        ``manage.py check --database ALIAS`` asks a storage with that alias, or None.
+        """
         return None
 
     @abstractmethod
@@ -76,26 +83,32 @@ class BaseBackend(ABC):
         """Remove the text and return it. Return None when there is none, or it expired.
 
         One atomic operation of the store, whose result is checked, decides who gets
-        the text: of any number of racing callers exactly one. Expiry is judged by the
-        store's own clock. Raise one of ``storage_errors`` when the outcome is unknown.
+        the text: of any number of racing callers exactly one. The store's own clock
+        judges expiry. Raise one of ``storage_errors`` when the outcome is unknown.
         """
 
     # No peek() and no exists(): they invite a check that another caller overtakes.
     # read_many() is not one: it is for the journal of disconnects, which nobody pops.
 
     def add_many(self, items: Sequence[Item]) -> list[bool]:
-        """Do ``add`` for each, in order. Override it unless that reads a ContextVar."""
+        """Do what ``add()`` does for each item, in order. The default is a loop.
+
+        Override it if the store can do it in one round trip, which makes a storm of
+        connections fast. A key may come twice. It runs without the context variables of
+        any caller: if ``add()`` reads one, such as the current tenant, do not override
+        it. Coroutines then call ``add()``, each with its own context.
+        """
         return [self.add(*item) for item in items]
 
     def pop_many(self, keys: Sequence[str]) -> list[str | None]:
-        """Do what ``pop`` does for each key, in order. See add_many()."""
+        """Do what ``pop()`` does for each key, in order. See add_many()."""
         return [self.pop(key) for key in keys]
 
     def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
         """Return the text of each key, in order, and remove nothing.
 
         Only the journal of disconnects is read this way. Never read a ticket without
-        taking it: between the reading and the taking, another caller can take it.
+        removing it: another caller can take it in between.
 
         ``keys`` are 1 to 500 keys like ``off:rt_:1764303000:12``, unhashed whatever
         ``hashes_keys`` says; a key may come twice. None stands for a key without a text
@@ -103,7 +116,7 @@ class BaseBackend(ABC):
 
         Raise one of ``storage_errors`` when nothing could be read. Where a storage has
         several servers and only some of them failed, the exception (one of
-        ``storage_errors``) stands in the place of each key that could not be read. The
+        ``storage_errors``) stands in place of each key that could not be read. The
         default raises UnsupportedBackend.
         """
         raise UnsupportedBackend(
@@ -126,7 +139,7 @@ class BaseBackend(ABC):
         return cls.read_many is not BaseBackend.read_many
 
     def clear_expired(self) -> int:
-        """Remove what expired and return how much: 0 if the store does it by itself."""
+        """Remove what expired and return how much; 0 if the store does so by itself."""
         return 0
 
     def check(self, databases: Collection[str] = ()) -> list[CheckMessage]:
@@ -138,23 +151,27 @@ class BaseBackend(ABC):
         return []
 
     def diagnose(self) -> list[CheckMessage]:
-        """Return findings that only the storage itself can tell, for ``ticket_doctor``.
+        """Return findings for ``ticket_doctor``: versions, and settings that do harm.
 
-        It may take a second. Raise one of ``storage_errors`` when the storage fails.
+        Give each message an id of your own. It may take a second. Raise one of
+        ``storage_errors`` when the storage fails.
         """
         return []
 
     def explain(self, error: Exception) -> Outage:
         """Return what an error of the driver means: where, what, and what to do.
 
-        It goes into StorageError and the log, so it must hold no key and no password:
-        nothing that the driver said, which may repeat them.
+        It goes into StorageError, logs and checks, so it must hold no key, no password,
+        and nothing that the driver said. The default distinguishes a refused
+        connection, a timeout, an unknown host and a few more.
+        ``realtime_ticket.outages.explain()`` does so for you, given the name and the
+        place of your storage.
         """
         return explain(error, storage=type(self).__name__, setting=self.options_name)
 
     @property
     def options_name(self) -> str:
-        """Return where a reader finds the options of this backend."""
+        """Return the setting that holds the options of this backend."""
         return f"REALTIME_TICKET_{self.setting or 'OPTIONS'}"
 
     def close(self) -> None:  # noqa: B027

@@ -115,7 +115,7 @@ class CacheBackend(BaseBackend):
             return nullcontext()
         from django.db import connections, router
 
-        from ._connection import for_good
+        from ._database_connection import for_good
 
         return for_good(connections[router.db_for_write(table)])
 
@@ -132,7 +132,7 @@ class CacheBackend(BaseBackend):
 
 def _revive(table: Any) -> None:
     """Replace connections to Django's cache table that died, or came by a fork."""
-    from ._connection import live_connection
+    from ._database_connection import live_connection
 
     for alias in _aliases(table):
         live_connection(alias)
@@ -140,7 +140,7 @@ def _revive(table: Any) -> None:
 
 def _hang_up(table: Any) -> None:
     """Close this thread's connections to Django's cache table: its thread may end."""
-    from ._connection import own_connection
+    from ._database_connection import own_connection
 
     for alias in _aliases(table):
         connection = own_connection(alias)

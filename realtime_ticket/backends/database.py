@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import Error as DatabaseError
 
-from . import _sql
-from ._connection import for_good, in_savepoint, lent, own_connection
+from ._database_connection import for_good, in_savepoint, lent, own_connection
+from ._database_sql import MYSQL_REMOVE, Dialect
 from .base import BaseBackend, Item
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class DatabaseBackend(BaseBackend):
             found: dict[str, str] = dict(cursor.fetchall())
             if not dialect.returns_rows:
                 for key in list(found):
-                    cursor.execute(_sql.MYSQL_REMOVE, [key])
+                    cursor.execute(MYSQL_REMOVE, [key])
                     if cursor.rowcount != 1:
                         del found[key]
         return [found.pop(key, None) for key in keys]
@@ -137,7 +137,7 @@ class DatabaseBackend(BaseBackend):
         if not connection.in_atomic_block:  # which would be rolled back
             connection.close()
 
-    def _sweep(self, connection: Any, dialect: _sql.Dialect, rows: int) -> None:
+    def _sweep(self, connection: Any, dialect: Dialect, rows: int) -> None:
         """Remove some expired rows. If that fails the next issue tries again."""
         if connection.in_atomic_block:
             return  # an error would end the user's transaction
@@ -146,7 +146,7 @@ class DatabaseBackend(BaseBackend):
         except DatabaseError as exc:
             logger.info("Could not clear expired tickets: %s", type(exc).__name__)
 
-    def _clear(self, connection: Any, dialect: _sql.Dialect, rows: int) -> int | None:
+    def _clear(self, connection: Any, dialect: Dialect, rows: int) -> int | None:
         """Remove at most this many expired rows.
 
         Return their number, or None where there are no more to be found.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from realtime_ticket.live import LiveTickets
     from realtime_ticket.tickets import Ticket
 
-    from .asgi import Application, Message, Receive, Scope, Send
+    from ._asgi_types import Application, Message, Receive, Scope, Send
 
 Result = TypeVar("Result")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Collection, Container, MutableMapping
+from collections.abc import Collection, Container, Iterable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +21,7 @@ from realtime_ticket.exceptions import (
 from realtime_ticket.handshake import (
     CARRIERS,
     Carrier,
+    check_carriers,
     check_origins,
     find_ticket,
     select_subprotocol,
@@ -34,12 +35,7 @@ from realtime_ticket.tickets import Ticket, check_audience
 from realtime_ticket.watches import InDoubt
 
 from ._asgi_live import Connection
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from ._asgi_types import Application, Message, Receive, Scope, Send
 
 logger = logging.getLogger("realtime_ticket")
 
@@ -72,6 +68,7 @@ _REFUSALS: dict[type[RealtimeTicketError], _Refusal] = {
     _Preflight: _Refusal(403, None, "No CORS middleware answered this preflight."),
 }
 
+_READ = {b"origin", b"authorization", b"access-control-request-method"}
 _GUARDED = ("websocket", "http")
 _NOBODYS = ("lifespan", "channel")
 """Scopes that no client opens: the server's own, and that of a worker of Channels."""
@@ -82,41 +79,48 @@ class TicketMiddleware:
 
     It handles the scopes ``websocket`` and ``http`` (for server-sent events), and
     consumes one ticket for each connection, whatever its method: HEAD spends a ticket
-    as GET does. The application finds in its scope ``ticket``, a Ticket, and with
-    ``load_user=True`` also ``user``, who exists and is active. The ticket itself is
-    taken out of the query string and the headers, so the application does not see it.
-    A server that logs the URL of its scope does not see it either (uvicorn; daphne has
-    a URL of its own), if this is the outermost middleware: a CORS middleware or a
-    router around it needs HideTickets around both.
+    as GET does. The application finds the Ticket in its scope, as ``ticket``. The
+    ticket's value is removed from the query string, the headers and the subprotocols.
+    If this is the outermost middleware, a server that logs the URL of its scope does
+    not see it either (uvicorn does so; daphne logs a URL of its own). Put HideTickets
+    around a CORS middleware or a router that is around this one.
 
-    A CORS preflight spends no ticket. It is for a CORS middleware, which is either
-    around this one, or is in the application: then say ``pass_preflights=True``, and
-    the application gets preflights with None as ``ticket``. Otherwise they are refused
-    with 403.
-
-    ``origins`` holds the origins whose pages may connect, mostly AllowedOrigins; None
-    lets every origin in. It is judged first, so a foreign page spends no ticket.
-    ``service`` is a TicketService; without it, Django's settings describe one.
-    ``audience`` is whom the tickets are for. ``carriers`` says where they may be.
-    ``required=False`` lets in who shows no ticket, with None as ``ticket`` and an
-    AnonymousUser as ``user``; a bad ticket is refused all the same.
-    ``scope_types=("websocket",)`` leaves HTTP alone.
-
-    ``refusal`` says how a WebSocket is refused. ``"strict"``: before it is accepted,
-    with HTTP 401, 403 for a foreign origin, 503 when the storage failed; always 403
-    with a server that lacks the extension ``websocket.http.response``. ``"visible"``:
-    accepted, then closed with 4401, 4403 or 4013, because a browser shows no HTTP
-    status to the page's script. HTTP requests are always answered with the status.
+    - ``origins``: the origins whose pages may connect, mostly AllowedOrigins. None
+      lets every origin in. The origin is checked first, so a foreign page spends no
+      ticket.
+    - ``service``: a TicketService. Without it, Django's settings describe one.
+    - ``audience``: the audience that a ticket must have.
+    - ``carriers``: where a ticket may be.
+    - ``required``: False lets in a client without a ticket, with None as ``ticket``
+      and an AnonymousUser as ``user``. A bad ticket is refused all the same.
+    - ``refusal``: how a WebSocket is refused. ``"strict"``: before it is accepted, with
+      HTTP 401, 403 for a foreign origin, or 503 when the storage failed; always with
+      403 by a server that lacks the extension ``websocket.http.response``.
+      ``"visible"``: it is accepted, then closed with 4401, 4403 or 4013, because a
+      browser shows a page's script no HTTP status. HTTP requests always get the status.
+    - ``load_user``: True puts the user into the scope, as ``user``, from aget_user().
+    - ``pass_preflights``: a CORS preflight spends no ticket. True passes it on to the
+      application, with None as ``ticket``, for a CORS middleware there. Otherwise it
+      is refused with 403.
+    - ``scope_types``: ``("websocket",)`` leaves HTTP alone.
+    - ``disconnect``: False lets connections outlive their login. A backend without
+      ``read_many()`` needs that.
+    - ``max_age``, in seconds, and ``in_doubt`` are those of LiveTickets.
+    - ``close_code``: the code that closes a WebSocket whose login has ended: 1000, or
+      3000 to 4999.
+    - ``grace``: seconds after which an application is cancelled that has not returned
+      when its connection ended.
 
     A connection ends with the login that its ticket came from: when the user logs out,
-    or is disconnected. A WebSocket is closed with ``close_code``, and a response ends.
-    The application receives a disconnect, and nothing after it; if it has not returned
-    ``grace`` seconds later, it is cancelled. ``max_age``, in seconds, and ``in_doubt``
-    are those of LiveTickets. ``disconnect=False`` turns all of this off; a backend
-    without ``read_many()`` needs that, and raises UnsupportedBackend without it.
+    or is disconnected. The application is told first: ``receive()`` returns a
+    disconnect, and nothing else from then on. ``send()`` has no effect for half of
+    ``grace``, and raises an OSError after that. Then the WebSocket is closed, or the
+    response ends.
 
-    A scope of a type that is not known here, as ``webtransport``, is refused with a
-    ValueError, as the ASGI specification asks for.
+    Raise ValueError or TypeError for a wrong argument, and UnsupportedBackend for a
+    backend without ``read_many()`` unless ``disconnect=False``. A scope of an unknown
+    type, such as ``webtransport``, is refused with a ValueError, as the ASGI
+    specification asks for.
     """
 
     def __init__(
@@ -142,8 +146,7 @@ class TicketMiddleware:
             raise ValueError(f"A refusal is 'strict' or 'visible', not {refusal!r}.")
         check_origins(origins)
         check_audience(audience)
-        if unknown := {*carriers} - {*CARRIERS}:
-            raise ValueError(f"A ticket is carried by {CARRIERS}, not {unknown}.")
+        check_carriers(carriers)
         if others := {*scope_types} - {*_GUARDED}:
             raise ValueError(f"Only scopes {_GUARDED} can be guarded, not {others}.")
         check_options(max_age, in_doubt)
@@ -167,8 +170,9 @@ class TicketMiddleware:
         self.in_doubt: InDoubt = in_doubt
         self.close_code = close_code
         self.grace = grace
+        self._live: LiveTickets | None = None
         if disconnect and service:
-            self._live(service)  # raises where it cannot work
+            self._live_tickets(service)  # raises where it cannot work
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in self.scope_types:
@@ -190,28 +194,29 @@ class TicketMiddleware:
 
     async def _admit(self, scope: Scope) -> Scope:
         """Return the scope for the application. Raise what refuses the connection."""
-        headers = _Headers(scope)
-        query = scope.get("query_string", b"").decode("latin-1")
+        headers = _read(scope["headers"])
+        query = scope.get("query_string")
         # In place, where all else goes into a copy: servers log the URL of their scope.
-        scope["query_string"] = strip_query(query).encode("latin-1")
-        origin = headers.get(b"origin")
-        if self.origins is not None and origin not in self.origins:
-            logger.warning("Refused a connection from the origin %.200r.", origin)
+        _hide_ticket(scope)
+        if self.origins is not None and headers.origin not in self.origins:
+            logger.warning(
+                "Refused a connection from the origin %.200r.", headers.origin
+            )
             raise _ForeignOrigin
         offered = scope.get("subprotocols", ())
-        if _is_preflight(scope, headers):
+        if headers.are_preflight and scope.get("method") == "OPTIONS":
             if self.required and not self.pass_preflights:
                 raise _Preflight
             ticket = None
         else:
             value = find_ticket(
                 subprotocols=offered,
-                query=query,
-                authorization=headers.get(b"authorization"),
+                query=query or "",
+                authorization=headers.authorization,
                 carriers=self.carriers,
             )
             ticket = await self._consume(value) if value or self.required else None
-        admitted = {**scope, "ticket": ticket, "headers": headers.without_ticket()}
+        admitted = {**scope, "ticket": ticket, "headers": headers.without_ticket}
         if offered:
             admitted["subprotocols"] = without_ticket(offered)
         if self.load_user:
@@ -236,7 +241,7 @@ class TicketMiddleware:
             close_code=self.close_code,
             grace=self.grace,
         )
-        await connection.watch(self._live(self._service), ticket)
+        await connection.watch(self._live_tickets(self._service), ticket)
         return connection
 
     @property
@@ -247,14 +252,20 @@ class TicketMiddleware:
             return conf.get_service()
         return self.service
 
-    def _live(self, service: TicketService) -> LiveTickets:
+    def _live_tickets(self, service: TicketService) -> LiveTickets:
         """Return what hears of disconnects. All of one service share one thread."""
-        try:
-            return LiveTickets(service, max_age=self.max_age, in_doubt=self.in_doubt)
-        except UnsupportedBackend as exc:
-            raise UnsupportedBackend(
-                f"{exc} TicketMiddleware(disconnect=False) works without it."
-            ) from None
+        live = self._live
+        if live is None or live.service is not service:
+            try:
+                live = LiveTickets(
+                    service, max_age=self.max_age, in_doubt=self.in_doubt
+                )
+            except UnsupportedBackend as exc:
+                raise UnsupportedBackend(
+                    f"{exc} TicketMiddleware(disconnect=False) works without it."
+                ) from None
+            self._live = live
+        return live
 
     async def _refuse(
         self, refusal: _Refusal, scope: Scope, receive: Receive, send: Send
@@ -289,43 +300,47 @@ class HideTickets:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         inner = dict(scope)
-        if query := scope.get("query_string"):
-            clean = strip_query(query.decode("latin-1"))
-            scope["query_string"] = clean.encode("latin-1")
+        _hide_ticket(scope)
         await self.app(inner, receive, send)
 
 
-def _is_preflight(scope: Scope, headers: _Headers) -> bool:
-    """Tell whether a browser asks before it sends a request (Fetch, section 4.8)."""
-    return (
-        scope.get("method") == "OPTIONS"
-        and headers.get(b"access-control-request-method") is not None
+def _hide_ticket(scope: Scope) -> None:
+    """Take the ticket out of the query string."""
+    if query := scope.get("query_string"):
+        scope["query_string"] = strip_query(query.decode("latin-1")).encode("latin-1")
+
+
+class _Headers(NamedTuple):
+    """What the headers of a scope say, and those of them that hold no ticket."""
+
+    origin: str | None
+    authorization: str | None
+    are_preflight: bool
+    """Whether a browser asks before it sends a request (Fetch, section 4.8)."""
+    without_ticket: list[tuple[bytes, bytes]]
+
+
+def _read(headers: Iterable[tuple[bytes, bytes]]) -> _Headers:
+    texts: dict[bytes, str] = {}
+    clean = []
+    for name, value in headers:
+        if name == b"sec-websocket-protocol":
+            value = ", ".join(without_ticket(value.decode("latin-1"))).encode("latin-1")
+            if not value:
+                continue
+        elif name in _READ:
+            text = value.decode("latin-1")
+            # Several headers of one name are a list (RFC 9110, section 5.3).
+            texts[name] = f"{texts[name]}, {text}" if name in texts else text
+            if name == b"authorization" and find_ticket(authorization=text):
+                continue
+        clean.append((name, value))
+    return _Headers(
+        origin=texts.get(b"origin"),
+        authorization=texts.get(b"authorization"),
+        are_preflight=b"access-control-request-method" in texts,
+        without_ticket=clean,
     )
-
-
-class _Headers:
-    """The headers of a scope, as text, and without the ticket."""
-
-    def __init__(self, scope: Scope) -> None:
-        self._pairs: list[tuple[bytes, bytes]] = list(scope["headers"])
-
-    def get(self, name: bytes) -> str | None:
-        values = [value for key, value in self._pairs if key == name]
-        return b", ".join(values).decode("latin-1") if values else None
-
-    def without_ticket(self) -> list[tuple[bytes, bytes]]:
-        return [pair for key, value in self._pairs for pair in _cleaned(key, value)]
-
-
-def _cleaned(name: bytes, value: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the header without a ticket, or nothing when it held nothing else."""
-    text = value.decode("latin-1")
-    if name == b"authorization" and find_ticket(authorization=text):
-        return []
-    if name == b"sec-websocket-protocol":
-        text = ", ".join(without_ticket(text))
-        return [(name, text.encode("latin-1"))] if text else []
-    return [(name, value)]
 
 
 def _echoing(send: Send, scope: Scope) -> Send:

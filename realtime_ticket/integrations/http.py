@@ -40,7 +40,7 @@ from realtime_ticket.watches import TOLERANCE
 
 
 class BadRequest(Exception):
-    """The request is not what the view reads. Its text is for the client."""
+    """The request is wrong, and gets a 400. The text is for the client."""
 
 
 class ServiceView(View):
@@ -104,7 +104,11 @@ class ServiceView(View):
         return ticket
 
     def read_journal(self, since: int) -> tuple[list[Disconnect], bool]:
-        """See Journal.since(). Raise StorageError when nothing could be read."""
+        """Return the disconnects since this Unix second, and whether they are all.
+
+        False if one of several servers of the storage did not answer. Raise
+        StorageError when nothing could be read.
+        """
         service = self.get_service()
         try:
             return service.journal.since(since)

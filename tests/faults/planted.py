@@ -16,8 +16,7 @@ from realtime_ticket.backends.database import DatabaseBackend
 from realtime_ticket.backends.memcached import MemcachedBackend
 from realtime_ticket.backends.redis import RedisBackend
 from tests import servers
-from tests.helpers import CLAIMS, real_redis
-from tests.test_shortcuts import REMOTE
+from tests.helpers import CLAIMS, REMOTE, real_redis
 
 on_databases = pytest.mark.django_db(databases=["default", *REMOTE])
 

@@ -118,11 +118,12 @@ class Link:
             while data := self._server.recv(65536):
                 if self.fault is Fault.HOLD:
                     proxy.over.wait(60)
-                if self.fault is Fault.TEAR:
+                fault = self.fault  # which may be over before the reply is torn
+                if fault is Fault.TEAR:
                     self._client.sendall(data[: len(data) // 2])
-                if self.fault in (Fault.TEAR, Fault.CUT):
+                if fault in (Fault.TEAR, Fault.CUT):
                     break
-                if self.fault is None:
+                if fault is None:
                     self._client.sendall(data)
         self.close()
 

@@ -17,8 +17,8 @@ from realtime_ticket import TicketService
 from realtime_ticket.backends.cache import CacheBackend
 from realtime_ticket.backends.database import DatabaseBackend
 from realtime_ticket.backends.locmem import LocMemBackend
+from tests.faults.load import lets_in
 from tests.faults.storages import KINDS, Storage
-from tests.faults.test_storage_limits import lets_in
 from tests.helpers import CLAIMS, using
 
 MINUTE, YEAR = 60, 365 * 24 * 60 * 60

@@ -15,7 +15,8 @@ from django.core.signals import request_finished, request_started
 from django.db import connections
 
 from realtime_ticket import InvalidTicket, StorageError, batching
-from realtime_ticket.backends import _connection, _sql
+from realtime_ticket.backends import _database_connection
+from realtime_ticket.backends._database_sql import MYSQL
 from realtime_ticket.backends.database import DatabaseBackend
 from tests import servers
 from tests.faults.databases import (
@@ -144,7 +145,7 @@ class TestConnections:
             assert attempt()
             time.sleep(IDLE + 0.5)
             assert [attempt(), attempt()] == [False, True]
-            monkeypatch.setattr(_connection, "_IDLE", IDLE)
+            monkeypatch.setattr(_database_connection, "_IDLE", IDLE)
             time.sleep(IDLE + 0.5)
             assert attempt()
 
@@ -332,7 +333,7 @@ class TestFrozen:
     ) -> None:
         """Whatever the driver does. Later calls fail at once, until the server goes on.
 
-        Mutants: batch-sets-no-alarm.
+        Mutants: batch-sets-no-timer.
         """
         monkeypatch.setattr(batching, "MAX_WAIT", 2.0)
         with worker(given.backend(), "async") as attempt:
@@ -465,7 +466,7 @@ def dialect(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     Give the name of the dialect.
     """
     if request.param == "MySQL":
-        monkeypatch.setattr(_connection, "dialect_of", lambda _: _sql.MYSQL)
+        monkeypatch.setattr(_database_connection, "dialect_of", lambda _: MYSQL)
     return str(request.param)
 
 

@@ -18,10 +18,10 @@ from realtime_ticket import (
 from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.backends.redis import RedisBackend
 from tests import servers
+from tests.doors import Door, both_doors
 from tests.faults.databases import BOUND
 from tests.faults.planted import STORAGES, WHOLE, OnCache, OnRedis
 from tests.helpers import CLAIMS, GOOD, real_redis, using, within
-from tests.test_service import Door, both_doors
 
 
 class TestStored:

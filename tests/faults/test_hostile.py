@@ -48,24 +48,26 @@ from realtime_ticket.handshake import (
 from realtime_ticket.integrations.asgi import TicketMiddleware
 from realtime_ticket.templatetags.realtime_ticket import realtime_ticket_script
 from tests import servers
+from tests.asgi import App, Peer, a_scope, guard
+from tests.doors import Door, both_doors
 from tests.faults.planted import on_databases
+from tests.faults.requests import KEY, authorize, post
 from tests.helpers import (
     CLAIMS,
     GOOD,
     RecordingBackend,
+    commands_of,
     hostile_audiences,
     hostile_values,
     real_redis,
+    reason_of,
     same_ticket,
     shown,
     using,
     within,
 )
-from tests.test_asgi import App, Peer, a_scope, guard
-from tests.test_handshake import texts_of
-from tests.test_service import Door, both_doors, commands_of, reason_of
+from tests.properties import texts_of
 
-KEY = "k" * 32
 CENTRIFUGO = "/centrifugo/connect/"
 BOUND = 5.0
 """Seconds that one value may take on a busy machine. Most take microseconds."""
@@ -174,20 +176,6 @@ def commands(request: Any, settings: Any) -> Callable[[], int]:
     return count
 
 
-def post(
-    client: Client | AsyncClient, place: str, body: bytes, kind: str, **headers: str
-) -> Any:
-    """POST bytes as they are, which the client's own post() might encode."""
-
-    async def wait() -> Any:
-        return await response
-
-    response: Any = client.generic(
-        "POST", place, body, content_type=kind, headers=headers
-    )
-    return async_to_sync(wait)() if isinstance(client, AsyncClient) else response
-
-
 def ask(
     place: str,
     body: str | bytes,
@@ -201,15 +189,6 @@ def ask(
     if response.status_code != 200 or place != CENTRIFUGO:
         return int(response.status_code)
     return int(response.json()["disconnect"]["code"])
-
-
-def authorize(**headers: str) -> int:
-    response = Client(raise_request_exception=False).get(
-        "/authorize/",
-        headers={"Authorization": f"Bearer {KEY}"}
-        | {name.replace("_", "-"): value for name, value in headers.items()},
-    )
-    return int(response.status_code)
 
 
 def connect(scope: dict[str, Any]) -> str:

@@ -12,10 +12,8 @@ from pymemcache.exceptions import MemcacheServerError
 from realtime_ticket import InvalidTicket, StorageError, Ticket, TicketService
 from realtime_ticket.backends.memcached import MemcachedBackend
 from tests import servers
-from tests.faults.load import DOORS, Load
+from tests.faults.load import BOUND, BULKY, DOORS, Load
 from tests.faults.nodes import MemcachedNode
-from tests.faults.test_network import BOUND
-from tests.faults.test_storage_limits import BULKY
 from tests.helpers import CLAIMS, using
 
 FAULTS = {

@@ -29,8 +29,7 @@ from realtime_ticket.backends import locmem
 from realtime_ticket.backends.base import BaseBackend
 from realtime_ticket.backends.locmem import LocMemBackend
 from tests.faults.planted import OnDatabase, OnMemcached, OnRedis
-from tests.helpers import same_ticket
-from tests.test_shortcuts import REMOTE
+from tests.helpers import REMOTE, same_ticket
 
 LONG, SHORT = 600, 1
 """Lifetimes of tickets in seconds: waiting ends only the short one."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from realtime_ticket import InvalidTicket, StorageError, Ticket, TicketService
-from tests.faults.load import DOORS, Load
+from tests.faults.load import BOUND, DOORS, Load
 from tests.faults.proxy import Fault
 from tests.faults.storages import KINDS, Storage
 from tests.helpers import CLAIMS, using
@@ -28,10 +28,6 @@ OUTLAST = 1.4
 
 WITHOUT_TIMEOUT = {"PostgreSQL"}
 """Storages whose driver waits for as long as a server keeps silent."""
-
-BOUND = {"sync": 4.5, "async": 9.0}
-"""Seconds that a call may take: to connect, to be answered twice, and a busy machine.
-A coroutine waits for the batch before its own too."""
 
 
 class TestUnderLoad:

@@ -56,13 +56,12 @@ from realtime_ticket.integrations.asgi import TicketMiddleware
 from realtime_ticket.integrations.centrifugo import CentrifugoConnectView
 from realtime_ticket.lazy import LazyTicket
 from tests import servers
+from tests.asgi import App, Peer, showing
+from tests.doors import Door, both_doors
 from tests.faults.planted import OnCache, OnDatabase, OnMemcached, OnRedis
-from tests.faults.test_hostile import KEY, authorize, post
-from tests.helpers import ADMINS, CLAIMS, NOWHERE, silent_server, using
+from tests.faults.requests import KEY, authorize, post
+from tests.helpers import ADMINS, CLAIMS, NOWHERE, REMOTE, silent_server, using
 from tests.servers import Node, free_port
-from tests.test_asgi import App, Peer, showing
-from tests.test_service import Door, both_doors
-from tests.test_shortcuts import REMOTE
 
 REDIS = "realtime_ticket.backends.redis.RedisBackend"
 OTHER_KEY = "another-key-of-these-tests-that-is-long-enough"
@@ -515,7 +514,7 @@ DOORS: list[Callable[[str], object]] = [
     lambda value: authorize(X_Original_URI=f"/?ticket={value}"),
     *(partial(connected, kind=kind, carrier=carrier)
       for kind in ("websocket", "http")
-      for carrier in ("subprotocol", "query", "header")),
+      for carrier in ("subprotocol", "query", "authorization")),
 ]  # fmt: skip
 
 

@@ -19,14 +19,10 @@ from realtime_ticket.backends.base import BaseBackend
 from realtime_ticket.backends.memcached import MemcachedBackend
 from realtime_ticket.backends.redis import RedisBackend
 from tests import servers
-from tests.faults.load import DOORS, Load
+from tests.faults.load import BOUND, BULKY, DOORS, Load, lets_in
 from tests.faults.storages import KINDS, Storage
-from tests.faults.test_network import BOUND
 from tests.helpers import CLAIMS, eventually, using
 from tests.servers import Node
-
-BULKY = CLAIMS | {"text": "x" * 3000}
-"""Claims that fill a memory soon."""
 
 GARBAGE = '{"id": 7}'
 DECIDE_AT_ONCE = ["Redis", "PostgreSQL", "MariaDB"]
@@ -357,13 +353,6 @@ def issue_until_full(service: TicketService) -> Iterator[Ticket]:
         except StorageError:
             return
     pytest.fail("it is never full")
-
-
-def lets_in(service: TicketService, ticket: Ticket) -> bool:
-    try:
-        return service.consume(ticket.value) == ticket
-    except InvalidTicket:
-        return False
 
 
 class TestOnDisk:

@@ -236,7 +236,7 @@ class TestLoops:
 
         Who was aboard shows the ticket again: it was spent, or it lets in.
 
-        Mutants: lanes-of-the-first-loop.
+        Mutants: queues-of-the-first-loop.
         """
         with using(given.backend()) as service:
             for leave, error in WAYS_OUT:

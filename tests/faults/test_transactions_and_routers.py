@@ -40,8 +40,7 @@ from tests.faults.databases import (
 )
 from tests.faults.load import DOORS
 from tests.faults.storages import Storage
-from tests.helpers import CLAIMS, NOWHERE, in_child, using
-from tests.test_shortcuts import REMOTE
+from tests.helpers import CLAIMS, NOWHERE, REMOTE, in_child, using
 
 DATABASE = "realtime_ticket.backends.database.DatabaseBackend"
 

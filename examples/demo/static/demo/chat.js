@@ -6,6 +6,8 @@ import { RealtimeSocket, fetchTicket } from "django-realtime-ticket";
 const byId = (id) => document.getElementById(id);
 const { websocket, carrier, expire, user } = document.querySelector("main").dataset;
 const LIFETIME = expire * 1000;
+const AWAY = "There is no connection now. Your message is sent when it is back.";
+const LOGGED_OUT = "You are logged out. Log in, and try again.";
 
 let shown; // the Life of the ticket that the socket showed last
 const socket = connect();
@@ -13,6 +15,7 @@ const socket = connect();
 function connect() {
   const socket = new RealtimeSocket(websocket, {
     carrier,
+    queue: 10, // what is said while there is no connection
     // Only to watch. By itself, the socket calls fetchTicket() for each attempt.
     async getTicket({ signal }) {
       shown = new Life(await fetchTicket({ signal }));
@@ -24,13 +27,17 @@ function connect() {
   socket.addEventListener("open", () => {
     shown.is("consumed");
     state("connected");
+    noLongerAway("");
   });
   socket.addEventListener("message", ({ data }) => say(data));
   socket.addEventListener("close", ({ code }) => {
     if (shown && !shown.over) shown.is(code === 4401 ? "refused" : "not accepted");
   });
   socket.addEventListener("waiting", ({ delay }) => state("waiting", delay));
-  socket.addEventListener("refused", () => state("refused"));
+  socket.addEventListener("refused", () => {
+    state("refused");
+    noLongerAway(LOGGED_OUT);
+  });
   return socket;
 }
 
@@ -38,14 +45,15 @@ function connect() {
 
 byId("say").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (socket.readyState !== WebSocket.OPEN) return tell("There is no connection now.");
+  if (socket.readyState === socket.CLOSED) return tell(LOGGED_OUT);
+  if (socket.readyState !== socket.OPEN) tell(AWAY);
   socket.send(byId("text").value);
   byId("text").value = "";
 });
 
 function say(text) {
   const [, who, words] = /^(\w+): (.*)$/s.exec(text) ?? [];
-  const line = document.createElement("li");
+  const line = document.createElement("p");
   if (who) {
     const name = document.createElement("b");
     name.textContent = who;
@@ -108,7 +116,9 @@ class Life {
   }
 
   is(step) {
-    this.item.dataset.state = step;
+    // What a replay comes to does not change that the ticket did let its user in.
+    if (this.item.dataset.state !== "consumed") this.item.dataset.state = step;
+    byId("flow").dataset.step = step;
     const now = new Date();
     const time = document.createElement("time");
     time.dateTime = now.toISOString();
@@ -153,22 +163,29 @@ onPress("expire", async () => {
 });
 
 onPress("drop", async () => {
-  if (socket.readyState !== WebSocket.OPEN) return "There is no connection now.";
+  if (socket.readyState === socket.CLOSED) return LOGGED_OUT;
+  if (socket.readyState !== socket.OPEN) return "There was no connection to drop.";
   socket.send("/drop");
   return "Dropped. The page comes back by itself, with a new ticket.";
 });
 
 onPress("elsewhere", async (form) => {
-  const { ok } = await fetch(form.action, { method: "POST", body: new FormData(form) });
-  if (!ok) throw new Error("Django did not do it.");
+  await post(form);
   return "You are logged out elsewhere. This page comes back by itself.";
 });
 
 onPress("restart", async (form) => {
-  const { ok } = await fetch(form.action, { method: "POST", body: new FormData(form) });
-  if (!ok) throw new Error("Django refused to restart it.");
+  await post(form);
   return "The server is restarted. The page comes back by itself, with a new ticket.";
 });
+
+/** Post the form of a button. Django answers a user who is logged out with a redirect. */
+async function post(form) {
+  const body = new FormData(form);
+  const response = await fetch(form.action, { method: "POST", body, redirect: "manual" });
+  const isRedirect = response.type === "opaqueredirect";
+  if (!response.ok) throw { status: isRedirect ? 401 : response.status };
+}
 
 /** Do what a button or a form is for, once at a time, and tell the outcome. */
 function onPress(id, work) {
@@ -178,11 +195,22 @@ function onPress(id, work) {
     event.preventDefault();
     if (busy) return;
     busy = true;
-    tell(await work(element).catch(() => "That did not work. Are you logged in?"));
+    tell(await work(element).catch(explain));
     busy = false;
   });
 }
 
+/** Say why Django did not do something. The status is missing if it did not answer. */
+function explain({ status }) {
+  if (status === 401) return LOGGED_OUT;
+  if (status === 403) return "You have logged in again since this page was loaded. Reload it.";
+  return "Django does not answer. Is the demo still running?";
+}
+
 function tell(text) {
   byId("outcome").textContent = text;
+}
+
+function noLongerAway(text) {
+  if (byId("outcome").textContent === AWAY) tell(text);
 }

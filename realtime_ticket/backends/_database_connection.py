@@ -16,7 +16,7 @@ from django.db import connections, transaction
 
 from realtime_ticket.exceptions import OpenTransaction
 
-from ._sql import Dialect, dialect_of
+from ._database_sql import Dialect, dialect_of
 
 _IDLE = 30
 """Seconds without use after which a connection is tried before it is trusted."""

@@ -12,13 +12,13 @@ from django.contrib.auth.models import User
 from django.test import RequestFactory
 
 from realtime_ticket import InvalidAudience, get_service
-from tests.test_asgi import Peer, a_scope
-from tests.test_docs import _run_page, project  # noqa: F401 (a fixture)
+from tests.asgi import Peer, a_scope
+from tests.docs.pages import run_page
 
 
 @pytest.fixture
-def recipe(project: Path) -> SimpleNamespace:  # noqa: F811
-    return SimpleNamespace(**_run_page("users-and-tenants.md", project))
+def recipe(project: Path) -> SimpleNamespace:
+    return SimpleNamespace(**run_page("users-and-tenants.md", project))
 
 
 def issue(recipe: SimpleNamespace, tenant: str, wanted: str | None = None) -> str:
