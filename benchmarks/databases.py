@@ -31,7 +31,7 @@ def run(effort: Effort) -> list[Finding]:
         findings += one_by_one(vendor, service, effort)
         findings += many_at_once(vendor, service, effort)
         service.close()
-    return findings + prepared(effort)
+    return findings + (prepared(effort) if "postgresql" in tables.VENDORS else [])
 
 
 def one_by_one(vendor: str, service: TicketService, effort: Effort) -> list[Finding]:

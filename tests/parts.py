@@ -13,6 +13,7 @@ part: ``pytest -m stores``. ``REALTIME_TICKET_RUN`` says which tests run at all:
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -111,6 +112,7 @@ PARTS = [
 ]
 
 
+@functools.cache
 def part_of(path: Path) -> Part:
     """Return the part that a test file belongs to."""
     name = path.relative_to(TESTS)

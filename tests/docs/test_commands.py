@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import tomllib
@@ -29,9 +30,9 @@ from tests.docs.server_pages import (
 from tests.matrix import ON_OTHER_SERVERS, ROWS
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+NPM = json.loads((ROOT / "package.json").read_text("utf-8"))
 PACKAGES = {
     "django-realtime-ticket": set(PYPROJECT["project"]["optional-dependencies"]),
-    "./django-realtime-ticket": set(PYPROJECT["project"]["optional-dependencies"]),
     "starlette": set(),
     "uvicorn": {"standard"},
     "websockets": set(),
@@ -39,8 +40,8 @@ PACKAGES = {
 """What the pages install, and its extras."""
 
 REQUIREMENT = re.compile(
-    r"(django-realtime-ticket(?=.*>=1)|(?!django-realtime)[./\w-]+)"
-    r"(?:\[([\w,-]+)\])?(?:>=1)?"
+    r"(?:\./(?=django-realtime-ticket)|(?!django-realtime-ticket(?!.*>=1)))"
+    r"([\w-]+)(?:\[([\w,-]+)\])?(?:>=1)?"
 )
 """Ours says >=1: with less, a resolver may choose 0.1.0, the package of 2012."""
 
@@ -69,6 +70,9 @@ def _check_command(words: list[str], page: str) -> None:
             commands = {s.command[-1].partition('" ')[2] for s in servers_of(page)}
             commands |= {row.command for row in ON_OTHER_SERVERS.values()}
             assert command in commands
+        case ["npm", "install", *packages]:
+            known = {"django-realtime-ticket", *NPM["devDependencies"]}
+            assert set(packages) - {"--save-dev"} <= known
         case ["centrifugo", "-c", file]:
             assert (ROOT / file).is_file() and ":8001/" in read_example(
                 page, "client.js"
@@ -86,7 +90,7 @@ def _check_command(words: list[str], page: str) -> None:
         case ["mkdir", folder]:
             assert any(fence.file.startswith(f"{folder}/") for fence in FENCES[page])
         case [variable, "python3", *words] if "=" in variable:
-            assert variable.partition("=")[0] in {"DJANGO_SUPERUSER_PASSWORD"}
+            assert variable.partition("=")[0] == "DJANGO_SUPERUSER_PASSWORD"
             _check_command(["python3", *words], page)
         case ["python3", *words]:
             _check_command(["python", *words], page)
