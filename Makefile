@@ -26,7 +26,7 @@ CROWD = $(PYTEST) -q -n $(WORKERS) --dist worksteal
 # not measured: other tests run all their lines.
 RACES = racing or threads_share
 ifeq ($(REALTIME_TICKET_REQUIRE_SERVERS),1)
-GROUPS = test mysql bench
+GROUPS = test mysql bench engines
 MEASURED = rm -f .coverage*; COVERAGE_PROCESS_START=pyproject.toml
 REPORT = $(BIN)/coverage combine -q && $(BIN)/coverage report
 else
@@ -34,6 +34,10 @@ GROUPS = test
 MEASURED =
 REPORT = true
 endif
+
+# What the workers of make faults count, and the test that compares it with the page.
+FIGURES = $(abspath $(VENV)/figures)
+TABLE = tests/faults/test_table.py
 
 # Hundreds of processes import the package and the tests. One of them compiles these.
 unexport PYTHONDONTWRITEBYTECODE
@@ -61,7 +65,13 @@ quick: $(VENV)/.test
 	REALTIME_TICKET_RUN=quick $(CROWD) $(ARGS)
 
 faults: $(VENV)/.test $(VENV)/.servers
-	$(BIN)/python -m pytest -rfEs tests/faults $(ARGS)
+ifeq ($(ARGS),)
+	@: > $(FIGURES)
+	REALTIME_TICKET_FIGURES=$(FIGURES) $(CROWD) tests/faults --ignore $(TABLE)
+	REALTIME_TICKET_FIGURES=$(FIGURES) $(PYTEST) $(TABLE)
+else
+	$(PYTEST) tests/faults $(ARGS)
+endif
 
 # No server may be missing: REALTIME_TICKET_REQUIRE_SERVERS=1 make mutants
 mutants: $(VENV)/.test $(VENV)/.servers

@@ -170,7 +170,7 @@ def _rule(origin: str) -> tuple[str, str, str]:
 
 
 def _names(host: str) -> Iterator[str]:
-    """Return what a rule may call a host: its name, or ``*.`` and one of its parents."""
+    """Return what rules may call a host: its name, and ``*.`` with each parent."""
     yield host
     while "." in host and not host.startswith("["):
         host = host.partition(".")[2]

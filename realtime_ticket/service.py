@@ -20,6 +20,7 @@ from .journal import Journal
 from .listener import Listener
 from .outages import Report
 from .outbox import Outbox
+from .replies import Request
 from .tickets import Ticket
 
 Result = TypeVar("Result")
@@ -91,7 +92,7 @@ class TicketService:
         self._format = tickets.value_format(prefix)
         self._log = Report()
         self._batches: GroupCommit[Item | str | _Call, Any] = GroupCommit(
-            self._commit, thread_sensitive=backend.thread_sensitive
+            self._commit, thread_sensitive=backend.thread_sensitive, send=self._send
         )
 
     def issue(
@@ -279,18 +280,19 @@ class TicketService:
         tickets.check_session(session, max_age)
         lifetime = self.expire if expire is None else check_expire(expire)
         issued_at = int(time.time())
-        data = tickets.encode(
+        value = tickets.new_value(self.prefix)
+        ticket, data = tickets.create(
             claims,
+            value=value,
             audience=audience,
             issued_at=issued_at,
             expires_at=issued_at + lifetime,
             session=session,
             max_age=max_age,
         )
-        value = tickets.new_value(self.prefix)
-        key = self._key(value, audience)
-        # Read back from the text, so that issue() returns just what consume() will.
-        ticket = tickets.decode(data, value=value, audience=audience)
+        key = tickets.storage_key(
+            value, audience, prefix=self.prefix, hashed=self.hash_keys
+        )
         return ticket, Item(key, data, lifetime)
 
     def _key(self, value: object, audience: str) -> str:
@@ -392,13 +394,28 @@ class TicketService:
             outages.append(outage)
         return outages
 
-    def _commit(self, calls: list[Item | str | _Call]) -> list[Any]:
-        """Make the calls of one batch, see _submit()."""
+    def _send(self, calls: list[Item | str | _Call]) -> Request | None:
+        """Send the calls of one batch, if the backend can."""
+        plain = [call for call in calls if not isinstance(call, _Call)]
+        return self.backend.send(plain) if len(plain) == len(calls) else None
+
+    def _commit(
+        self, calls: list[Item | str | _Call], request: Request | None = None
+    ) -> list[Any]:
+        """Make the calls of one batch, see _submit(), or read what _send() sent."""
+        if request:
+            outcomes = self._outcomes(request.outcomes, len(calls))
+            return [
+                self._translated(outcome)[0]
+                if isinstance(outcome, Exception)
+                else outcome
+                for outcome in outcomes
+            ]
         backend = self.backend
         adds = [call for call in calls if isinstance(call, (Item, _Add))]
         pops = [call for call in calls if isinstance(call, (str, _Pop))]
-        added = self._outcomes(self._add, backend.add_many, adds)
-        popped = self._outcomes(backend.pop, backend.pop_many, pops)
+        added = self._made(self._add, backend.add_many, adds)
+        popped = self._made(backend.pop, backend.pop_many, pops)
         return [
             next(added if isinstance(call, (Item, _Add)) else popped) for call in calls
         ]
@@ -406,29 +423,32 @@ class TicketService:
     def _add(self, item: Item) -> bool:
         return self.backend.add(*item)
 
-    def _outcomes(
+    def _made(
         self,
         one: Callable[[Any], Any],
         many: Callable[[list[Any]], Sequence[Any]],
         calls: list[Any],
     ) -> Iterator[Any]:
-        """Return the outcome of each call. A failed batch failed for every caller."""
-        if not calls:
-            return iter(())
-        try:
+        """Make calls of one kind and return their outcomes."""
+
+        def make() -> Sequence[Any]:
             if isinstance(calls[0], _Call):
-                outcomes: Sequence[Any] = [
-                    call.context.run(one, call.argument) for call in calls
-                ]
-            else:
-                outcomes = [one(calls[0])] if len(calls) == 1 else many(calls)
-            if len(outcomes) != len(calls):  # or users would get each other's tickets
+                return [call.context.run(one, call.argument) for call in calls]
+            return [one(calls[0])] if len(calls) == 1 else many(calls)
+
+        return iter(self._outcomes(make, len(calls)) if calls else ())
+
+    def _outcomes(self, make: Callable[[], Sequence[Any]], count: int) -> Sequence[Any]:
+        """Return the outcome of each call. A failed batch failed for every caller."""
+        try:
+            outcomes = make()
+            if len(outcomes) != count:  # or users would get each other's tickets
                 raise RuntimeError(
-                    f"{self.backend!r} gave {len(outcomes)} results for {len(calls)}."
+                    f"{self.backend!r} gave {len(outcomes)} results for {count}."
                 )
         except Exception as exc:
-            outcomes = self._translated(exc, len(calls))
-        return iter(outcomes)
+            return self._translated(exc, count)
+        return outcomes
 
 
 def check_journal_expire(expire: int) -> int:

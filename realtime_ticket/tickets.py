@@ -27,6 +27,7 @@ MAX_DATA: Final = 4096
 _SECRET_BYTES: Final = 32
 _SECRET_FORMAT: Final = "[A-Za-z0-9_-]{43}"
 _RESERVED: Final = frozenset({"iat", "exp", "aud", "sid", "max_age"})
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _MAX_SAFE_INTEGER: Final = 2**53 - 1
 """The largest integer that JavaScript's numbers hold exactly (RFC 8259, section 6)."""
 
@@ -147,47 +148,61 @@ def check_session(session: object, max_age: object) -> None:
         raise ValueError(f"max_age is an int of 0 to {_MAX_SAFE_INTEGER} seconds.")
 
 
-def encode(
+def create(
     claims: dict[str, Any],
     *,
+    value: str,
     audience: str,
     issued_at: int,
     expires_at: int,
     session: str = "",
     max_age: int | None = None,
-) -> str:
-    """Return the text to store: one compact ASCII JSON object.
+) -> tuple[Ticket, str]:
+    """Return a new ticket, and the text to store: one compact ASCII JSON object.
 
-    Raise InvalidClaims when the claims lack ``id`` or ``username``, use a reserved name
-    (``iat``, ``exp``, ``aud``, ``sid``, ``max_age``), are not JSON, or are longer than
-    4 KiB.
+    The ticket is what decode() makes of that text. Raise InvalidClaims when the claims
+    lack ``id`` or ``username``, use a reserved name (``iat``, ``exp``, ``aud``,
+    ``sid``, ``max_age``), are not JSON, or are longer than 4 KiB.
     """
-    if not isinstance(claims, dict) or not _identifies(claims):
+    claims = dict(claims) if isinstance(claims, dict) else {}
+    if not _identifies(claims):
         raise InvalidClaims("Claims need an 'id' (int or str) and a 'username' (str).")
-    if taken := _RESERVED.intersection(claims):
-        raise InvalidClaims(f"Claims may not use the names {sorted(taken)}.")
-    fields = {
-        "id": claims["id"],
-        "username": claims["username"],
-        "iat": issued_at,
-        "exp": expires_at,
-    }
-    if audience:
-        fields["aud"] = audience
-    if session:
-        fields["sid"] = session
-    if max_age is not None:
-        fields["max_age"] = max_age
-    fields |= claims
+    if not _RESERVED.isdisjoint(claims):
+        taken = sorted(_RESERVED.intersection(claims))
+        raise InvalidClaims(f"Claims may not use the names {taken}.")
     try:
-        fields["id"] = _portable(claims["id"])
+        claims["id"] = _portable(claims["id"])
+        fields = {
+            "id": claims["id"],
+            "username": claims["username"],
+            "iat": issued_at,
+            "exp": expires_at,
+        }
+        if audience:
+            fields["aud"] = audience
+        if session:
+            fields["sid"] = session
+        if max_age is not None:
+            fields["max_age"] = max_age
+        fields |= claims
         data = _JSON_ENCODER.encode(fields)
         _check_characters(data, fields)
     except (TypeError, ValueError, RecursionError) as exc:
         raise InvalidClaims(f"Claims must be JSON: {exc}") from exc
     if len(data) > MAX_DATA:
         raise InvalidClaims(f"Claims take {len(data)} bytes of JSON, over {MAX_DATA}.")
-    return data
+    if not _kept_by_json(claims):
+        return decode(data, value=value, audience=audience), data
+    ticket = Ticket(
+        value=value,
+        claims=claims,
+        audience=audience,
+        issued_at=issued_at,
+        expires_at=expires_at,
+        session=session,
+        max_age=max_age,
+    )
+    return ticket, data
 
 
 def decode(data: str, *, value: str, audience: str) -> Ticket:
@@ -232,6 +247,16 @@ def decode(data: str, *, value: str, audience: str) -> Ticket:
         session=session,
         max_age=max_age,
     )
+
+
+def _kept_by_json(claims: dict[str, Any]) -> bool:
+    """Tell whether the claims come out of JSON just as they went in.
+
+    What is nested does not, because a tuple becomes a list; nor does a name that is not
+    text, or an object of a subclass. Every list and dict counts as such.
+    """
+    are_text = {*map(type, claims)} == {str}
+    return are_text and _SCALARS.issuperset(map(type, claims.values()))
 
 
 def _identifies(claims: dict[str, Any]) -> bool:

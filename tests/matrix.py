@@ -28,7 +28,8 @@ import redis
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from examples.servers import SERVERS
+from examples.servers import SERVERS, shell
+from examples.servers import Server as Example
 from realtime_ticket.handshake import PROTOCOL
 from tests import servers
 from tests.processes import free_ports, listens, running
@@ -149,6 +150,15 @@ async def socketio(
         yield Session(await hear(), say, closed)
 
 
+def http2(
+    port: int, *shown: Shown, origin: str | None
+) -> AbstractAsyncContextManager[Session]:
+    """Connect to ``/ws`` in a stream of an HTTP/2 connection."""
+    from tests.http2 import websocket  # which needs h2
+
+    return websocket(port, *shown, origin=origin)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """What is particular to one example.
@@ -162,7 +172,8 @@ class Row:
     where that is not as a bad one. ``discreet`` tells that its log names requests and
     never a ticket. ``cautious`` is a text of the example, and what to put in its place
     so that a client without an origin is refused. It needs Python ``modules``,
-    ``programs``, and ``paths`` of the checkout.
+    ``programs``, and ``paths`` of the checkout. ``command`` are words for Python that
+    start the example which the name begins with, where that is not the example's own.
     """
 
     name: str
@@ -179,6 +190,15 @@ class Row:
     modules: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
+    command: str = ""
+
+    @property
+    def example(self) -> Example:
+        """Return the example, and how this row starts it."""
+        if not self.command:
+            return SERVERS[self.name]
+        folder, _, _ = self.name.partition("-")
+        return Example(folder, shell(self.command))
 
     def missing(self) -> str | None:
         """Return why this server cannot be tested, or None."""
@@ -233,7 +253,24 @@ ROWS = {row.name: row for row in [
         carriers=("query", "authorization")),
     Row(name="websockets", modules=("websockets",), events=None, ended=4401),
 ]}
+
+ON_OTHER_SERVERS = {row.name: row for row in [
+    Row(name="starlette-granian", modules=("starlette", "granian"), discreet=True,
+        command="-m granian --interface asgi --port $PORT --workers-kill-timeout 3"
+                " --access-log server:app"),
+    Row(name="starlette-gunicorn", modules=("starlette", "gunicorn"),
+        refused=403, down=403,
+        command="-m gunicorn -k asgi -b 127.0.0.1:$PORT --graceful-timeout 3"
+                " server:app"),
+    Row(name="starlette-hypercorn-http2", modules=("starlette", "hypercorn", "h2"),
+        discreet=True, dial=http2,
+        command="-m hypercorn -b 127.0.0.1:$PORT --graceful-timeout 3"
+                " --access-logfile - server:app"),
+]}
+"""An example on servers that it does not come with."""
 # fmt: on
+
+EVERY_ROW = ROWS | ON_OTHER_SERVERS
 
 
 class Redis:
@@ -519,7 +556,7 @@ def serving(
     row: Row, world: World, folder: Path, *edits: tuple[str, str]
 ) -> Iterator[Server]:
     """Run an example until the block ends, or a copy in which texts are replaced."""
-    example, port, log = SERVERS[row.name], free_ports()[0], folder / "log"
+    example, port, log = row.example, free_ports()[0], folder / "log"
     directory = example.directory
     if edits:
         directory = folder / "edited"

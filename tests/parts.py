@@ -13,6 +13,7 @@ part: ``pytest -m stores``. ``REALTIME_TICKET_RUN`` says which tests run at all:
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -61,6 +62,11 @@ PARTS = [
         runs=("all", "row"),
     ),
     Part(
+        "engines",
+        "The contract on newer servers than Debian's, and what all tests run with.",
+        ("engines/test_*.py", "test_tested_with.py"),
+    ),
+    Part(
         "scale_out",
         "Redis Sentinel, Redis Cluster, and replicas.",
         ("test_scale_out.py",),
@@ -106,6 +112,7 @@ PARTS = [
 ]
 
 
+@functools.cache
 def part_of(path: Path) -> Part:
     """Return the part that a test file belongs to."""
     name = path.relative_to(TESTS)

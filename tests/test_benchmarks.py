@@ -229,7 +229,7 @@ def test_so_many_calls_are_in_flight() -> None:
     ],
 )
 def test_numbers_are_short(number: float, unit: str, text: str) -> None:
-    assert report.amount(number, unit) == text
+    assert report.amount(number, unit) == text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def test_the_table() -> None:
@@ -241,11 +241,31 @@ def test_the_table() -> None:
 
     table = report.table(Row(1, "title", 1.0, findings))
     plain = table.replace(report.TIMES, "x").replace(report.NONE, "-")
+    plain = plain.replace("\N{NO-BREAK SPACE}", " ")
     assert plain.splitlines()[2:] == [
         "| a | theirs | time | ≤ 0.30 x | 0.38 x (0.31 x to 0.44 x) | 2 s | 6 s "
         "| **no** |",
         "| b | - | time | - | 2 s | 2 s | - | - |",
         "| c | - | errors | ≤ 0 | 0 | 0 | - | yes |",
+    ]
+
+
+def test_the_summary_shows_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line for each highlight whose row was measured."""
+    findings = [
+        result([2, 2], [1, 1]).figure("issue and consume", "time", Target(at_most=3)),
+        result([2, 2], [4, 8]).ratio("issue and consume", "theirs", "time"),
+        once("another", "errors", 1, Target(at_most=0)),
+    ]
+
+    highlights = [("by hand", 1, "issue and consume", "theirs"), ("none", 2, "", "")]
+    monkeypatch.setattr(report, "HIGHLIGHTS", highlights)
+
+    summary = report.summary([Row(1, "title", 1.0, findings)])
+    assert summary.replace("\N{NO-BREAK SPACE}", " ").splitlines()[2:] == [
+        "| by hand | 2 s | theirs: 6 s |",
+        "",
+        "1 of 2 targets are met.",
     ]
 
 
@@ -265,6 +285,8 @@ def test_the_page_agrees_with_the_file() -> None:
     text = report.PAGE.read_text()
 
     assert report.page(text, figures) == text
+    for name, *_ in report.HIGHLIGHTS:
+        assert text.count(f"| {name} |") == 1
     for row in figures["rows"]:
         for finding in row["findings"]:
             assert finding["measure"] in UNITS

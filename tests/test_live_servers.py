@@ -39,9 +39,10 @@ COMMANDS = {
     "hypercorn": f"hypercorn -b 127.0.0.1:PORT {APP}",
     "daphne": f"daphne -b 127.0.0.1 -p PORT {APP}",
     "granian": f"granian --interface asgi --port PORT {APP}",
+    "gunicorn": f"gunicorn -k asgi -b 127.0.0.1:PORT {APP}",
 }
-MODULES = ("uvicorn", "wsproto", "hypercorn", "daphne", "granian", "channels",
-           "starlette", "fastapi", "litestar")  # fmt: skip
+MODULES = ("uvicorn", "wsproto", "hypercorn", "daphne", "granian", "gunicorn",
+           "channels", "starlette", "fastapi", "litestar")  # fmt: skip
 
 POLITE = ("echo", "greedy", "busy", "sender", "sleeper")
 STUBBORN = ["/echo/stubborn", "/greedy/stubborn", "/busy/stubborn", "/duplex/mute"]
@@ -53,6 +54,9 @@ NOT_AT_ALL = ("not at all", "")
 
 WITHOUT_REASON = "daphne"
 """It cannot send one."""
+
+WITHOUT_DENIAL = ("daphne", "gunicorn")
+"""They refuse a WebSocket with 403, whatever the application says."""
 
 START = 60.0
 PATIENCE = 10.0
@@ -389,7 +393,7 @@ def test_a_stream_ends(report: Report) -> None:
 
 def test_a_client_that_was_not_accepted_is_refused(name: str, report: Report) -> None:
     """As one with a bad ticket is."""
-    expected = 403 if name == "daphne" else 401
+    expected = 403 if name in WITHOUT_DENIAL else 401
     assert report.end("/hesitant/polite")[0] == expected
 
 

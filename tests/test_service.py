@@ -450,7 +450,7 @@ class TestFailures:
         ] * 3
 
 
-STORED = tickets.encode(CLAIMS, audience="", issued_at=1, expires_at=2)
+_, STORED = tickets.create(CLAIMS, value=GOOD, audience="", issued_at=1, expires_at=2)
 
 
 class Listening(TicketService):

@@ -353,7 +353,7 @@ def test_loops_that_share_a_queue_are_caught(monkeypatch: pytest.MonkeyPatch) ->
         return only[0]
 
     monkeypatch.setattr(GroupCommit, "_queue", one_for_all)
-    monkeypatch.setattr(testing, "_PATIENCE", 3)
+    monkeypatch.setattr(testing, "_TIMEOUT", 3)
 
     with pytest.raises((RuntimeError, TimeoutError)):
         suite.test_event_loops_work_side_by_side()

@@ -1,4 +1,4 @@
-"""What ``manage.py ticket_doctor`` says of Memcached servers."""
+"""What ``manage.py ticket_doctor`` reports about Memcached servers."""
 
 from __future__ import annotations
 

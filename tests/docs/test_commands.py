@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import tomllib
@@ -26,9 +27,10 @@ from tests.docs.server_pages import (
     requirements_of,
     servers_of,
 )
-from tests.matrix import ROWS
+from tests.matrix import ON_OTHER_SERVERS, ROWS
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+NPM = json.loads((ROOT / "package.json").read_text("utf-8"))
 PACKAGES = {
     "django-realtime-ticket": set(PYPROJECT["project"]["optional-dependencies"]),
     "starlette": set(),
@@ -63,11 +65,14 @@ def _check_command(words: list[str], page: str) -> None:
             assert set(requirements) <= {"--no-deps", OURS, *requirements_of(page)}
         case ["sudo", "apt", "install", program]:
             assert page == f"servers/{program}.md" and page in PROXIES
-        case ["daphne" | "gunicorn" | "uvicorn", *_]:
+        case ["daphne" | "granian" | "gunicorn" | "hypercorn" | "uvicorn", *_]:
             command = f"-m {shlex.join(words)}".replace("8001", "$PORT")
-            assert command in {
-                s.command[-1].partition('" ')[2] for s in servers_of(page)
-            }
+            commands = {s.command[-1].partition('" ')[2] for s in servers_of(page)}
+            commands |= {row.command for row in ON_OTHER_SERVERS.values()}
+            assert command in commands
+        case ["npm", "install", *packages]:
+            known = {"django-realtime-ticket", *NPM["devDependencies"]}
+            assert set(packages) - {"--save-dev"} <= known
         case ["centrifugo", "-c", file]:
             assert (ROOT / file).is_file() and ":8001/" in read_example(
                 page, "client.js"

@@ -19,6 +19,7 @@ from tests.docs.pages import (
     DJANGO_SETTINGS,
     FENCES,
     PAGES,
+    SETTINGS_OF_OTHERS,
     Fence,
     each_fence,
     python_fences,
@@ -27,7 +28,7 @@ from tests.docs.pages import (
 )
 from tests.docs.programs import check_js, environment_of
 
-DIRECTIVES = {"{image}", "{include}", "{literalinclude}", "{toctree}"}
+DIRECTIVES = {"{eval-rst}", "{image}", "{include}", "{literalinclude}", "{toctree}"}
 LANGUAGES = {"python", "html", "json", "js", "perl", "console", "sh", "text"}
 LANGUAGES |= DIRECTIVES
 
@@ -115,6 +116,7 @@ def test_python_runs(page: str, project: Path) -> None:
 def test_settings_pass_the_system_checks(fence: Fence, tmp_path: Path) -> None:
     """Settings blocks hold settings, and manage.py check finds nothing wrong."""
     known = DJANGO_SETTINGS | {f"REALTIME_TICKET_{name}" for name in conf.DEFAULTS}
+    known |= SETTINGS_OF_OTHERS
     assert set(fence.assigned) <= known
     if "django.db.backends.mysql" in fence.text:
         servers.need("mariadb")  # its driver, which is compiled

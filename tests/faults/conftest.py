@@ -9,31 +9,14 @@ from asgiref.sync import sync_to_async
 from django.db import connections
 
 from tests import servers
-from tests.faults.figures import Figure
+from tests.faults.figures import Figure, keep
 from tests.faults.storages import KINDS, Storage, storage
-
-FIGURES = pytest.StashKey[list[Figure]]()
 
 Record = Callable[..., None]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[FIGURES] = []
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Draw up the table when all the others have counted."""
-    items.sort(key=lambda item: "/faults/test_table.py" in item.path.as_posix())
-
-
 @pytest.fixture
-def figures(request: pytest.FixtureRequest) -> list[Figure]:
-    """Give what the tests of this run have counted."""
-    return request.config.stash[FIGURES]
-
-
-@pytest.fixture
-def record(figures: list[Figure]) -> Record:
+def record() -> Record:
     """Give a function that enters what a test has counted into the table.
 
     It demands what the table is to show: nobody got in twice, nor as someone else, and
@@ -47,7 +30,7 @@ def record(figures: list[Figure]) -> Record:
         assert (figure.doubles, figure.crossed) == (0, 0)
         assert figure.calls > 0
         assert figure.longest < bound
-        figures.append(figure)
+        keep(figure)
 
     return write
 

@@ -217,8 +217,7 @@ def test_behind_pgbouncer(given: Storage, door: str, record: Any) -> None:
 
     Mutants: database-reads-and-then-deletes, database-forgets-errors.
     """
-    if not servers.find("pgbouncer"):
-        (pytest.fail if servers.REQUIRED else pytest.skip)("pgbouncer is not installed")
+    servers.need("pgbouncer")
     with (
         pgbouncer(given) as backend,
         using(backend) as service,

@@ -10,9 +10,12 @@ import pytest
 
 from tests import servers
 from tests.faults.figures import (
+    VARIABLE,
     Figure,
     document,
     documented,
+    keep,
+    kept,
     rows_in,
     rows_of,
     table_of,
@@ -20,18 +23,16 @@ from tests.faults.figures import (
 from tests.faults.storages import KINDS
 
 
-def test_the_page_quotes_what_is_counted(
-    request: pytest.FixtureRequest,
-    figures: list[Figure],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_page_quotes_what_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
     """The faults and the storages are those of the page, which is not made up.
 
     REALTIME_TICKET_WRITE_FIGURES=1 puts the new figures into the page.
     """
-    if not runs_everything(request):
+    if VARIABLE not in os.environ:
         pytest.skip("the table is of all faults and storages: make faults")
-    table = table_of(rows_of(figures))
+    for server, *_ in KINDS.values():
+        servers.need(server)
+    table = table_of(rows_of(kept()))
     with capsys.disabled():
         sys.stdout.write(f"\n\n{table}")
     if os.environ.get("REALTIME_TICKET_WRITE_FIGURES") == "1":
@@ -48,14 +49,17 @@ def test_the_page_quotes_what_is_counted(
         assert row.longest < 10
 
 
-def runs_everything(request: pytest.FixtureRequest) -> bool:
-    """Tell whether no fault and no storage was left out of this run."""
-    if any(servers.missing(server) for server, *_ in KINDS.values()):
-        return False
-    options = request.config.option
-    modules = {item.path for item in request.session.items}
-    here = set(Path(__file__).parent.glob("test_*.py"))
-    return here <= modules and not options.keyword and not options.markexpr
+def test_workers_gather_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one file, if ``make faults`` names one."""
+    figures = [Figure("killed", "Redis", n, 0, 0, n / 8) for n in range(3)]
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "figures"))
+    for figure in figures:
+        keep(figure)
+    assert kept() == figures
+    monkeypatch.delenv(VARIABLE)
+    keep(figures[0])
 
 
 def test_a_table_is_read_as_it_is_written() -> None:
