@@ -47,7 +47,7 @@ def check(root: Path, tag: str, repository: str) -> Iterator[str]:
     ):
         if not found or repository not in found:
             yield f"The {file} is {found}, not {repository or 'the address of this'}."
-    for page in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
+    for page in (root / "README.md", *sorted((root / "docs").rglob("*.md"))):
         if UNRELEASED.search(page.read_text("utf-8")):
             yield f"{page.relative_to(root)} says that there is no release yet."
 
