@@ -27,8 +27,8 @@ _MAX_EXPIRE = 30 * 24 * 60 * 60
 """Memcached takes a longer lifetime for a date, in 1970 (its protocol.txt)."""
 
 _REST = 2.0
-"""Seconds for which a server that did not answer a reading is not waited for again. A
-reading is made of many calls, and whoever takes over five seconds admits nobody."""
+"""Seconds for which a server that did not answer a reading is not asked again. Reading
+the journal takes many calls, and connections are refused if it takes five seconds."""
 
 
 class MemcachedBackend(BaseBackend):
