@@ -23,7 +23,7 @@ from .pipelined import Pipelined
 TITLE = "Redis: many at once in an event loop"
 
 PATIENCE = 60
-"""Seconds. Nobody shall give up, however long he waits for his turn."""
+"""Seconds. No caller gives up, however long it waits for its turn."""
 
 CONNECTIONS = 50
 """What a client may open that needs one for each call."""
