@@ -3,7 +3,7 @@
 # make quick                 run the tests that need no server, within a minute
 # make test                  run the tests, with every server that is installed
 # make test ARGS="tests/test_views.py -k csrf"    run some of them, in one process
-# make bench                 measure everything anew, and write it into the docs
+# make bench                 measure everything again, and write it into the docs
 # make bench-quick           rough figures within a minute
 # make faults                break these servers in every way, and see what comes of it
 # make mutants               break the package in small ways, and see that tests notice

@@ -11,7 +11,6 @@ import pytest
 from django.core.cache import caches
 from django.db import connections
 
-from realtime_ticket import batching
 from realtime_ticket.backends import _database_connection
 from realtime_ticket.backends._database_sql import MYSQL
 from realtime_ticket.backends.base import BaseBackend
@@ -22,23 +21,12 @@ from realtime_ticket.backends.memcached import MemcachedBackend
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.backends.redis_cluster import RedisClusterBackend
 from realtime_ticket.backends.redis_sentinel import RedisSentinelBackend
-from realtime_ticket.testing import AsyncDoor, BackendContract
-from tests import parts, servers
+from realtime_ticket.testing import AsyncDoor
+from tests import servers
 from tests.backends import BACKENDS
+from tests.contract import Contract
 
 NOWHERE = "/nonexistent/socket"
-
-
-class Contract(BackendContract):
-    race_tickets = parts.RACE_TICKETS
-
-    @pytest.fixture(autouse=True)
-    def _time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Give a batch of 1,000 files or commands time on a busy machine.
-
-        How long a caller waits at most is the subject of test_batching.
-        """
-        monkeypatch.setattr(batching, "MAX_WAIT", 60.0)
 
 
 class NeedsServer(Contract):

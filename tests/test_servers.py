@@ -46,7 +46,7 @@ def each(which: Callable[[Row], object] = lambda row: True) -> pytest.MarkDecora
 
 
 # A carrier with its row, because pytest brings together what has equal parameters, and
-# that shall be the servers.
+# that must be the servers.
 each_carrier = pytest.mark.parametrize(
     ("server", "carrier"),
     [

@@ -32,7 +32,7 @@ CONNECTIONS = 50
 """What redis.asyncio may open, as many as ours may for threads."""
 
 PATIENCE = 60
-"""Seconds. Nobody shall be turned away only because he had to wait."""
+"""Seconds. No client is refused only because it had to wait."""
 
 _service = TicketService(RedisBackend(unix_socket_path=str(servers.REDIS)))
 _redis = redis.asyncio.Redis.from_pool(

@@ -12,6 +12,8 @@ from realtime_ticket.outages import Outage, explain
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
+    from realtime_ticket.replies import Request
+
 
 class Item(NamedTuple):
     """What ``add`` takes: a key, the text to keep, and its lifetime in seconds."""
@@ -88,7 +90,6 @@ class BaseBackend(ABC):
         """
 
     # No peek() and no exists(): they invite a check that another caller overtakes.
-    # read_many() is not one: it is for the journal of disconnects, which nobody pops.
 
     def add_many(self, items: Sequence[Item]) -> list[bool]:
         """Do what ``add()`` does for each item, in order. The default is a loop.
@@ -124,6 +125,13 @@ class BaseBackend(ABC):
             "connections cannot hear of disconnects. Write read_many() (see 'Write a "
             "backend' in the documentation), or use a backend that has it."
         )
+
+    def send(self, calls: Sequence[Item | str]) -> Request | None:
+        """Send calls from an event loop, an Item to add or a key to pop. Never wait.
+
+        Return None where it would: add_many() and pop_many() then run in a thread.
+        """
+        return None
 
     def add_durably(self, key: str, data: str, expire: int) -> bool:
         """Do what ``add`` does, and let no rollback of the caller's undo it.

@@ -29,7 +29,8 @@ from tests.docs.pages import (
 from tests.docs.programs import check_js, environment_of
 
 DIRECTIVES = {"{eval-rst}", "{image}", "{include}", "{literalinclude}", "{toctree}"}
-LANGUAGES = {"python", "html", "json", "js", "perl", "console", "sh", "text"}
+LANGUAGES = {"python", "html", "json", "js", "perl", "php", "ruby"}
+LANGUAGES |= {"console", "sh", "text"}
 LANGUAGES |= DIRECTIVES
 
 BASE_SETTINGS = """\

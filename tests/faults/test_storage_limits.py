@@ -204,7 +204,7 @@ class TestDisturbances:
 
     @every_door
     def test_clients_killed(self, node: Node, door: str, record: Any) -> None:
-        """The calls that were under way fail, and everybody connects anew.
+        """The calls that were under way fail, and everybody connects again.
 
         Mutants: redis-knows-outages-only-by-time.
         """
