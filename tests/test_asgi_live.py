@@ -409,7 +409,7 @@ class TestBeforeAnAnswer:
 
         async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
             ready.set()
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)  # the user is disconnected meanwhile
             await send(START)
 
         async def main() -> Server:
