@@ -17,7 +17,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, TextMessage
 
 from realtime_ticket.handshake import PROTOCOL
-from tests.matrix import Refused, Session, Shown
+from tests.dialling import Refused, Session, Shown
 
 
 class Peer:
@@ -85,7 +85,9 @@ async def websocket(
     """Connect to ``/ws`` on a server that is known to speak HTTP/2 without TLS."""
     by = {carrier: [v for c, v in shown if c == carrier] for carrier, _ in shown}
     query = urlencode([("ticket", value) for value in by.get("query", [])])
-    headers = [("authorization", f"Ticket {value}") for value in by.get("header", [])]
+    headers = [
+        ("authorization", f"Ticket {value}") for value in by.get("authorization", [])
+    ]
     if values := by.get("subprotocol"):
         offered = ", ".join([PROTOCOL, *(f"ticket.{value}" for value in values)])
         headers.append(("sec-websocket-protocol", offered))

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from examples.servers import SERVERS, shell
 from examples.servers import Server as Example
 from realtime_ticket.handshake import PROTOCOL
-from tests import servers
+from tests import http2, servers
+from tests.dialling import Dial, Refused, Session, Shown
 from tests.processes import free_ports, listens, running
 
 ROOT = Path(__file__).parents[1]
@@ -42,33 +43,6 @@ EXPIRE = 3
 """Seconds that the demo's tickets live."""
 
 USERS = [f"user-{number}" for number in range(200)]
-
-Shown = tuple[str, str]
-"""A carrier, and the ticket that it carries."""
-
-
-@dataclass(frozen=True)
-class Session:
-    """A client's open connection: what it was told, and how it says something."""
-
-    greeting: str
-    say: Callable[[str], Awaitable[str]]
-    closed: Callable[[], Awaitable[int | str | None]]
-    """Waits until the server ends it, and returns how: its code, or what it says."""
-    subprotocol: str | None = None
-    headers: str = ""
-
-
-class Refused(Exception):
-    """The server did not let the client in. It said so with this status."""
-
-    def __init__(self, status: int | str) -> None:
-        super().__init__(status)
-        self.status = status
-
-
-Dial = Callable[..., AbstractAsyncContextManager[Session]]
-"""Called with a port, what is shown, and ``origin``. Raises Refused."""
 
 
 @asynccontextmanager
@@ -148,15 +122,6 @@ async def socketio(
         auth = json.dumps({"ticket": shown[0][1]}) if shown else ""
         await connection.send("40" + auth)
         yield Session(await hear(), say, closed)
-
-
-def http2(
-    port: int, *shown: Shown, origin: str | None
-) -> AbstractAsyncContextManager[Session]:
-    """Connect to ``/ws`` in a stream of an HTTP/2 connection."""
-    from tests.http2 import websocket  # which needs h2
-
-    return websocket(port, *shown, origin=origin)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +228,7 @@ ON_OTHER_SERVERS = {row.name: row for row in [
         command="-m gunicorn -k asgi -b 127.0.0.1:$PORT --graceful-timeout 3"
                 " server:app"),
     Row(name="starlette-hypercorn-http2", modules=("starlette", "hypercorn", "h2"),
-        discreet=True, dial=http2,
+        discreet=True, dial=http2.websocket,
         command="-m hypercorn -b 127.0.0.1:$PORT --graceful-timeout 3"
                 " --access-logfile - server:app"),
 ]}

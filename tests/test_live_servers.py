@@ -28,19 +28,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from realtime_ticket import TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from tests import servers
+from tests.asgi_servers import COMMANDS
 from tests.processes import free_ports, listens
 
 ROOT = Path(__file__).parents[1]
-APP = "tests.live_apps:guarded"
-COMMANDS = {
-    "uvicorn-websockets": f"uvicorn --port PORT --ws websockets {APP}",
-    "uvicorn-sansio": f"uvicorn --port PORT --ws websockets-sansio {APP}",
-    "uvicorn-wsproto": f"uvicorn --port PORT --ws wsproto {APP}",
-    "hypercorn": f"hypercorn -b 127.0.0.1:PORT {APP}",
-    "daphne": f"daphne -b 127.0.0.1 -p PORT {APP}",
-    "granian": f"granian --interface asgi --port PORT {APP}",
-    "gunicorn": f"gunicorn -k asgi -b 127.0.0.1:PORT {APP}",
-}
 MODULES = ("uvicorn", "wsproto", "hypercorn", "daphne", "granian", "gunicorn",
            "channels", "starlette", "fastapi", "litestar")  # fmt: skip
 

@@ -10,7 +10,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from tests import servers, test_live_servers, tested_with
+from tests import servers, tested_with
+from tests.asgi_servers import COMMANDS
 from tests.engines.packages import ENGINES
 from tests.tested_with import DRIVERS, PROGRAMS, PYPROJECT, SERVERS, Package, Program
 
@@ -53,7 +54,7 @@ def test_nothing_is_left_out() -> None:
     assert rows >= {program for program, _ in servers.PROGRAMS.values()}
     assert rows >= ENGINES.keys()
     assert {package.name for package in SERVERS} >= {
-        command.split()[0] for command in test_live_servers.COMMANDS.values()
+        command.split()[0] for command in COMMANDS.values()
     }
 
 

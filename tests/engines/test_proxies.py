@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from realtime_ticket import StorageError
+from realtime_ticket import InvalidTicket, StorageError
 from realtime_ticket.backends.redis import RedisBackend
 from tests import redis_proxies, servers
 from tests.engines import packages
@@ -41,14 +41,16 @@ def test_tickets_are_good_once(port: int) -> None:
         check_that_tickets_are_good_once(service)
 
 
-def test_a_database_is_ignored(port: int) -> None:
-    """Envoy says that it was selected."""
+def test_a_database_is_everybodys(port: int) -> None:
+    """Who connects last chooses for all, who share Envoy's own connections."""
     with (
         using(RedisBackend(port=port, db=1)) as one,
         using(RedisBackend(port=port, db=2)) as other,
     ):
-        ticket = one.issue(CLAIMS)
-        assert other.consume(ticket.value) == ticket
+        ticket = one.issue(CLAIMS, expire=60)
+        other.issue(CLAIMS)
+        with pytest.raises(InvalidTicket):
+            one.consume(ticket.value)
 
 
 def test_a_password_is_an_outage(port: int) -> None:

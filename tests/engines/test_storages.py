@@ -16,12 +16,12 @@ from realtime_ticket.backends.database import DatabaseBackend
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.testing import AsyncDoor
 from tests import servers
+from tests.contract import Contract
 from tests.engines import packages
 from tests.faults.load import DOORS, Load
 from tests.faults.nodes import PgBouncerNode, PostgreSQLNode
 from tests.helpers import using
 from tests.servers import Node, free_port
-from tests.test_contract import Contract
 
 BOUND = 9.0
 """Seconds that a call may take: to connect, to be answered, and a busy machine."""

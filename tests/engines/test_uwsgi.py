@@ -20,7 +20,7 @@ import pytest
 from realtime_ticket import TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from tests import servers
-from tests.faults.test_processes import Site
+from tests.faults.site import Site
 from tests.helpers import eventually, using
 from tests.processes import PATIENCE, listens
 from tests.servers import Node, free_port
