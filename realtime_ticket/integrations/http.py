@@ -1,4 +1,4 @@
-"""Consume over HTTP, and hear of disconnects: for any language, backend, and nginx.
+"""Consume tickets and read disconnects over HTTP, from any language or proxy.
 
 The views are for your own servers, which prove it with ``Authorization: Bearer KEY``,
 one of ``REALTIME_TICKET_SERVICE_KEYS``. Without keys, the views answer 404.

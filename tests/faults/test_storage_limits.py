@@ -145,7 +145,7 @@ class TestErrorReplies:
     def test_are_outages_that_pass(
         self, node: Node, make_backend: Callable[[int], BaseBackend], name: str
     ) -> None:
-        """No ticket is issued, nobody gets in, and nobody is told that his ticket was
+        """No ticket is issued, nobody gets in, and nobody is told that their ticket was
         bad: it is still good, once, when the trouble is over. Nothing is restarted. Out
         of memory, tickets can be consumed all the while.
 
