@@ -68,7 +68,7 @@ def prepared(effort: Effort) -> list[Finding]:
     other.close()
     work = "postgresql, prepared"
     return [
-        result.ratio(work, "psycopg", "time", Target(at_most=1.5)),
+        result.ratio(work, "psycopg", "time", Target(at_most=1.2)),
         result.ratio(work, "not prepared", "time"),
     ]
 

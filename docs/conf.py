@@ -21,6 +21,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["tasklist"]
+myst_enable_checkboxes = True
 
 # For autodoc, which imports the package, and with it Django's models.
 settings.configure(

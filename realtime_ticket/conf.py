@@ -1,4 +1,4 @@
-"""The settings, and the service that they describe. Nothing else reads them."""
+"""The settings, and the service that they describe. No other module reads them."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ EXPIRE = 10
 """Seconds: enough for a page to connect, too short for a stolen ticket to matter."""
 
 MAX_EXPIRE = 30 * 24 * 60 * 60
-"""Seconds. Memcached takes more for a date, and the calendars of databases end."""
+"""Seconds. Memcached reads a larger number as a date, and dates of databases end."""
 
 
 class _Call(NamedTuple):
@@ -275,7 +275,7 @@ class TicketService:
         session: str,
         max_age: int | None,
     ) -> tuple[Ticket, Item]:
-        """Return a new ticket and what the storage is to keep of it."""
+        """Return a new ticket, and what to store of it."""
         tickets.check_audience(audience)
         tickets.check_session(session, max_age)
         lifetime = self.expire if expire is None else check_expire(expire)
@@ -305,7 +305,7 @@ class TicketService:
         try:
             tickets.check_audience(audience)
         except ValueError:
-            # The audience may come from the client too, as part of a path.
+            # The client may choose the audience, for example in a path.
             raise InvalidTicket("malformed") from None
         return tickets.storage_key(
             value, audience, prefix=self.prefix, hashed=self.hash_keys
@@ -319,7 +319,7 @@ class TicketService:
     def _disconnects(
         self, user_ids: Sequence[UserId], session: str | None
     ) -> list[str]:
-        """Return the entries of the journal that say so."""
+        """Return the texts to write into the journal."""
         require_read_many(self.backend)
         users = [revocations.user_key(user_id) for user_id in user_ids]
         tickets.check_session("" if session is None else session, None)
@@ -330,7 +330,8 @@ class TicketService:
         return [*revocations.encode(kind, users, at=at, expire=expire, session=session)]
 
     def _require(self, added: bool) -> None:
-        # Two of 2**256 values cannot meet. A store that swallows its errors says so.
+        # Random values of 256 bits are never equal, so the key cannot be taken. This
+        # storage hides its errors.
         if not added:
             error = StorageError("The storage did not keep the ticket.")
             self.report(error)
@@ -361,10 +362,10 @@ class TicketService:
     async def _submit(self, what: Item | str) -> Any:
         """Call the backend, together with others: add an Item, or pop a key.
 
-        A backend that makes many calls one by one makes each with the context variables
-        of its own caller: the key or the place of a ticket may depend on a tenant that
-        is kept there. One that makes them together sees none, and for a lone call it
-        sees none either, or it would work until there are two.
+        A backend without a batch form gets each call with the context variables of its
+        caller, because the key or the place of a ticket may depend on a tenant in them.
+        A backend with a batch form gets none, not even for a single call: it would work
+        until two callers meet.
         """
         cls = type(self.backend)
         call: Item | str | _Call = what
@@ -380,12 +381,12 @@ class TicketService:
             raise
 
     def _translated(self, error: Exception, count: int = 1) -> list[Exception]:
-        """Return StorageErrors for what a driver raised, and any other as it is."""
+        """Return StorageErrors for an error of the driver, and any other as it is."""
         if isinstance(error, RealtimeTicketError):
             return [error] * count
         if not isinstance(error, self.backend.storage_errors):
             return [error] * count
-        # Not the driver's words: they may hold a key, and a key is a ticket.
+        # Without the driver's message: it may contain a key, and a key is a ticket.
         message, hint = self.backend.explain(error)
         outages: list[Exception] = []
         for _ in range(count):
@@ -439,7 +440,7 @@ class TicketService:
         return iter(self._outcomes(make, len(calls)) if calls else ())
 
     def _outcomes(self, make: Callable[[], Sequence[Any]], count: int) -> Sequence[Any]:
-        """Return the outcome of each call. A failed batch failed for every caller."""
+        """Return the outcome of each call. A failed batch failed for all callers."""
         try:
             outcomes = make()
             if len(outcomes) != count:  # or users would get each other's tickets

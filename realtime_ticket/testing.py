@@ -197,8 +197,8 @@ class BackendContract:
     def test_both_doors_lead_to_one_storage(self) -> None:
         """Async calls pop what synchronous calls add, and the other way round."""
         with self._store() as store:
-            doors = [Store(store.backend), AsyncStore(store.backend)]
-            for one, other in (doors, doors[::-1]):
+            stores = [Store(store.backend), AsyncStore(store.backend)]
+            for one, other in (stores, stores[::-1]):
                 key = one.new_key()
                 assert one.add(key, "here") is True
                 assert other.pop(key) == "here"
@@ -632,9 +632,9 @@ class AsyncDoor:
         store.add_many(_named(keys))
         crowd = [[key] * 4 for key in keys]
         results = _in_threads(8, lambda gate: _run(store.pop_each(crowd, gate)))
-        lanes = [list(lane) for rounds in results for lane in zip(*rounds, strict=True)]
+        texts = [list(each) for rounds in results for each in zip(*rounds, strict=True)]
         store.service.close()
-        _assert_one_winner_each(keys, lanes)
+        _assert_one_winner_each(keys, texts)
 
     def test_coroutines_race_for_one_winner(self) -> None:
         """Of 200 coroutines that pop one key, exactly one gets it."""

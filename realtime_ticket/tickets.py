@@ -37,7 +37,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _finite(number: str) -> float:
-    """Return the float. Refuse what would become Infinity, which JSON cannot say."""
+    """Return the float. Refuse a number that would become Infinity."""
     value = float(number)
     return value if isfinite(value) else _refuse(number)
 
@@ -118,8 +118,8 @@ def storage_key(
     The audience is part of the key, so a server with another audience does not find the
     ticket, does not spend it and learns nothing.
     """
-    # Joined and not formatted: a subclass of str formats as it pleases, an Enum as its
-    # name, and only its characters were checked.
+    # Joined and not formatted: a subclass of str may format as something else, as an
+    # Enum does, but only its characters were checked.
     key = ":".join([value, audience] if audience else [value])
     return prefix + sha256(key.encode()).hexdigest() if hashed else key
 
@@ -140,7 +140,7 @@ def check_audience(audience: object) -> None:
 
 
 def check_session(session: object, max_age: object) -> None:
-    """Accept what a ticket says of its login. Raise ValueError for anything else."""
+    """Accept the session and max_age of a ticket. Raise ValueError for other values."""
     if not isinstance(session, str) or len(session) > MAX_SESSION:
         raise ValueError(f"A session is a str of at most {MAX_SESSION} characters.")
     is_time = type(max_age) is int and 0 <= max_age <= _MAX_SAFE_INTEGER
@@ -209,9 +209,9 @@ def decode(data: str, *, value: str, audience: str) -> Ticket:
     """Return the ticket that the stored text describes.
 
     Raise InvalidTicket with the reason ``mismatch`` when the text is not a ticket's, or
-    is another audience's: someone else wrote it.
+    belongs to another audience: something else wrote it.
     """
-    # A storage that was tampered with can hand out bytes as well: SQLite does.
+    # If the storage was tampered with, it may return bytes as well. SQLite does.
     is_text = isinstance(data, str) and data.isascii() and len(data) <= MAX_DATA
     try:
         claims = _JSON_DECODER.decode(data) if is_text else None
@@ -250,10 +250,10 @@ def decode(data: str, *, value: str, audience: str) -> Ticket:
 
 
 def _kept_by_json(claims: dict[str, Any]) -> bool:
-    """Tell whether the claims come out of JSON just as they went in.
+    """Tell whether JSON returns these claims just as they are.
 
-    What is nested does not, because a tuple becomes a list; nor does a name that is not
-    text, or an object of a subclass. Every list and dict counts as such.
+    It does not where a tuple becomes a list, a number that is a name becomes text, or
+    an object of a subclass becomes one of its base class. False for all nested claims.
     """
     are_text = {*map(type, claims)} == {str}
     return are_text and _SCALARS.issuperset(map(type, claims.values()))
@@ -267,10 +267,10 @@ def _identifies(claims: dict[str, Any]) -> bool:
 
 
 def _integer(number: object) -> int | None:
-    """Return the integer that a number in JSON is, or None for anything else.
+    """Return a number of JSON as an integer, or None if it is not one.
 
-    7, 7.0 and 7e0 are one number, and JavaScript cannot tell them apart. Nor can it
-    tell integers beyond 2^53 - 1 apart, so they are refused.
+    7, 7.0 and 7e0 are the same number, which JavaScript cannot tell apart. Nor can it
+    tell integers beyond 2^53 - 1 apart, so None is returned for them.
     """
     if isinstance(number, float) and number.is_integer():
         number = int(number)
@@ -280,17 +280,17 @@ def _integer(number: object) -> int | None:
 
 
 def _check_characters(data: object, value: object) -> None:
-    """Raise ValueError for half of a surrogate pair, which is no character.
+    """Raise ValueError for half of a surrogate pair, which is not a character.
 
-    JSON can write it (RFC 8259, section 8.2), but some readers cannot hold it, and
-    nobody can encode it in UTF-8.
+    JSON can contain one (RFC 8259, section 8.2), but it cannot be encoded in UTF-8, and
+    strings of some languages cannot contain it.
     """
     if isinstance(data, str) and ("\\ud" in data or "\\uD" in data):
         json.dumps(value, ensure_ascii=False).encode()
 
 
 def _portable(user_id: int | str) -> int | str:
-    """Return an id that every JSON reader keeps: a big integer becomes a string."""
+    """Return an id that every reader of JSON keeps: a big integer becomes a string."""
     if isinstance(user_id, int) and abs(user_id) > _MAX_SAFE_INTEGER:
         return str(user_id)
     return user_id

@@ -51,7 +51,7 @@ _REFUSED = tuple(error for error, _, _ in _REFUSALS)
 
 
 class BaseTicketView(View):
-    """What both views share: everything but the call that waits for the storage."""
+    """What both views share: everything except the call that waits for the storage."""
 
     http_method_names = ["post"]
 
@@ -188,7 +188,7 @@ def _csrf_protected(
 def _not_stored(response: JsonResponse) -> JsonResponse:
     """Keep the response out of every cache (RFC 9111, section 5.2.2.5).
 
-    Not with never_cache(), which takes longer than to make a ticket.
+    Not with never_cache(), which takes longer than issuing a ticket.
     """
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -198,7 +198,7 @@ def _named_audience(request: HttpRequest) -> str | None:
     """Return the audience that the client names, or None.
 
     Raise _UnclearAudience for one that is named in a way that would be ignored: the
-    client would get a ticket that is no good where it is needed.
+    client would get a ticket that its server does not accept.
     """
     if request.content_type in _FORMS:
         named: list[object] = [*request.POST.getlist("audience")]
@@ -218,18 +218,18 @@ def _named_audience(request: HttpRequest) -> str | None:
 
 def _body(request: HttpRequest) -> bytes:
     if request.META.get("CONTENT_LENGTH") == "0":
-        return b""  # as our client's, without the time that reading nothing takes
+        return b""  # as from our client, and faster than to read nothing
     try:
         return request.body
     except (RawPostDataException, UnreadablePostError):
-        # Somebody else has read it, or the client is gone.
+        # Other code has read it, or the client has left.
         raise _UnclearAudience from None
 
 
 def _audiences_in(body: bytes, content_type: str | None) -> list[object]:
-    """Return every audience that a body which is not a form's names."""
+    """Return every audience that a body names. The body is not a form."""
     if content_type != "application/json":
-        # It cannot be read, but a client that forgot the content type can be told.
+        # The body cannot be read, but a client that forgot its type gets an error.
         return [None] if b"audience" in body else []
     try:
         pairs = json.loads(body, object_pairs_hook=_Pairs) if body else _Pairs()

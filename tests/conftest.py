@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +28,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{part.name}: {part.about}")
 
 
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Import no test file of a part that this run has not, unless it is asked for."""
+    is_test = collection_path.match("test_*.py")
+    return (is_test and not parts.part_of(collection_path).runs_now) or None
+
+
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
@@ -33,15 +42,38 @@ def pytest_collection_modifyitems(
     for item in items:
         part = parts.part_of(item.path)
         item.add_marker(part.name)
-        (kept if parts.RUN in part.runs else left_out).append(item)
+        (kept if part.runs_now else left_out).append(item)
     items[:] = kept
     config.hook.pytest_deselected(items=left_out)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection() -> None:
-    """Measure the coverage of this process and the workers, not of what tests start."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Measure the coverage of this process and the workers, not of what tests start.
+
+    Let Python look for no garbage among the thousands of tests, which all stay.
+    """
     os.environ.pop("COVERAGE_PROCESS_START", None)
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    """End all servers, and write down what coverage has seen.
+
+    Not at the exit of the process: pytest-xdist kills a worker that takes ten seconds
+    from here to there, which it does on a busy machine.
+    """
+    servers.stop_all()
+    if (coverage := sys.modules.get("coverage")) and (
+        measuring := coverage.Coverage.current()
+    ):
+        measuring.save()
 
 
 @pytest.hookimpl(tryfirst=True)

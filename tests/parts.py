@@ -4,6 +4,9 @@ A test belongs to the part that names its file. Pytest marks it with the name of
 part: ``pytest -m stores``. ``REALTIME_TICKET_RUN`` says which tests run at all:
 
 - ``all``, unless it is set: every test.
+- ``measured``: those that run every line of the package. Coverage is measured while
+  they run, which makes them slower.
+- ``others``: the rest of ``make test``.
 - ``quick``: those that need no server. A test that asks for one is skipped.
 - ``row``: those that can end differently with other versions of Python, Django or a
   driver, with fewer tickets in each race.
@@ -23,7 +26,7 @@ TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "CONTRIBUTING.md"
 START, END = "<!-- the table -->\n", "<!-- end of the table -->\n"
 
-RUNS = ("all", "quick", "row")
+RUNS = ("all", "measured", "others", "quick", "row")
 RUN = os.environ.get("REALTIME_TICKET_RUN", "all")
 if RUN not in RUNS:
     raise ValueError(f"REALTIME_TICKET_RUN is one of {', '.join(RUNS)}, not {RUN!r}.")
@@ -39,27 +42,37 @@ class Part:
     name: str
     about: str
     files: tuple[str, ...] = ()
-    runs: Collection[str] = ("all",)
+    runs: Collection[str] = ("others",)
+
+    @property
+    def runs_now(self) -> bool:
+        """Whether this run has it."""
+        return RUN == "all" or RUN in self.runs
 
 
 PARTS = [
     Part(
         "package",
         "Every file that no other part names: service, views, settings, checks.",
-        runs=("all", "quick", "row"),
+        runs=("measured", "quick", "row"),
+    ),
+    Part(
+        "contract",
+        "The backend contract on every storage.",
+        ("test_contract.py",),
+        runs=("measured", "others", "row"),
     ),
     Part(
         "stores",
-        "The backend contract on every storage, and what is particular to each.",
+        "What is particular to each storage.",
         (
-            "test_contract.py",
             "test_backends_*.py",
             "test_histories.py",
             "test_read_many.py",
             "test_redis_*.py",
             "test_disconnects_end_to_end.py",
         ),
-        runs=("all", "row"),
+        runs=("measured", "row"),
     ),
     Part(
         "engines",
@@ -70,6 +83,7 @@ PARTS = [
         "scale_out",
         "Redis Sentinel, Redis Cluster, and replicas.",
         ("test_scale_out.py",),
+        runs=("measured",),
     ),
     Part(
         "examples",
@@ -96,6 +110,7 @@ PARTS = [
         "tools",
         "The layers of the package, the mutants, and the benchmarks.",
         (
+            "test_ci.py",
             "test_imports.py",
             "test_layering.py",
             "test_mutants.py",
@@ -108,6 +123,7 @@ PARTS = [
         "faults",
         "Servers that are killed, frozen, full, slow, or lie.",
         ("faults/*.py",),
+        runs=(),
     ),
 ]
 

@@ -55,6 +55,7 @@ def own_directory() -> Path:
 
 
 DIRECTORY = own_directory()
+RUNNING: list[subprocess.Popen[bytes]] = []
 
 REDIS = DIRECTORY / "redis" / "socket"
 OLD_REDIS = DIRECTORY / "old-redis" / "socket"
@@ -272,7 +273,7 @@ def run(
             stderr=subprocess.STDOUT,
             cwd="/",
         )
-    atexit.register(stop, process)
+    RUNNING.append(process)
     deadline = time.monotonic() + 30
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -284,6 +285,13 @@ def run(
 def stop(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     process.wait()
+
+
+@atexit.register
+def stop_all() -> None:
+    """Kill every server that this process has started and is still there."""
+    while RUNNING:
+        stop(RUNNING.pop())
 
 
 def ask(path: Path, request: bytes) -> bytes:

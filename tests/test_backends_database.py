@@ -649,7 +649,7 @@ class TestRecovery:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
     def test_after_a_fork(self, alias: str, service: TicketService) -> None:
-        """A child connects anew, and leaves the parent's connection to the parent.
+        """A child connects again, and leaves the parent's connection to the parent.
 
         Mutants: database-shares-a-connection-with-a-child.
         """

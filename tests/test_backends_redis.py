@@ -240,7 +240,7 @@ class TestErrorReplies:
 
     @pytest.mark.usefixtures("full")
     def test_close_the_connection(self, watcher: redis.Redis) -> None:
-        """Who answers with errors may be a master that was demoted: connect anew.
+        """A server that answers with errors may be a demoted master: connect again.
 
         Mutants: redis-keeps-who-answers-with-errors.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -22,6 +23,7 @@ from realtime_ticket.backends.redis_cluster import RedisClusterBackend
 from realtime_ticket.backends.redis_sentinel import RedisSentinelBackend
 from realtime_ticket.testing import AsyncDoor
 from tests import servers
+from tests.backends import BACKENDS
 from tests.contract import Contract
 
 NOWHERE = "/nonexistent/socket"
@@ -240,6 +242,13 @@ class TestMySQL(TestMariaDB):
         monkeypatch.setattr(
             _database_connection, "dialect_of", lambda connection: MYSQL
         )
+
+
+def test_every_backend_is_here() -> None:
+    """A new backend of this package keeps the contract from its first day."""
+    source = Path(__file__).read_text()
+    for cls in BACKENDS.values():
+        assert f"return {cls.__name__}(" in source
 
 
 # The same again by the asynchronous door: class TestRedisAsync(AsyncDoor, TestRedis).

@@ -637,7 +637,7 @@ class TestRedisServers:
         node.kill()
 
     def test_a_user_who_may_not_ask(self, watcher: redis.Redis) -> None:
-        """Is told what to look at. His tickets are examined all the same."""
+        """Is told what to look at. The tickets are examined all the same."""
         watcher.execute_command(
             "ACL", "SETUSER", "doctor", "on", ">secret", "resetkeys", "~rt_*", "~off:*",
             "-@all", "+set", "+getdel", "+mget", "+select",
@@ -844,7 +844,7 @@ def test_messages_are_as_documented() -> None:
         *_redis_diagnosis._replication(replicas, 0),
         *_redis_diagnosis._server(server, 0),
         *_redis_diagnosis._server(Server(redis_version="7.0.15"), 0),
-        *_memcached_diagnosis.diagnose([server]),
+        *_memcached_diagnosis.examine(server),
         *_database_diagnosis._postgresql(
             Rows(("15.18", "read committed"), ("p",), now)
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -199,6 +200,17 @@ def test_the_scan_sees_imports() -> None:
 def test_every_module_has_a_layer(module: str) -> None:
     """A new module is given its place here, on purpose."""
     assert level_of(module) in LEVELS
+
+
+def test_the_page_for_contributors_has_the_layers() -> None:
+    """In its table, each with its modules."""
+    page = (PROJECT / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| (\d) \| (.*?) \| ", page, re.MULTILINE)
+    shown = {int(level): re.findall(r"`(.*?)`", names) for level, names in rows}
+    assert shown == {
+        level: [name or "realtime_ticket" for name in names]
+        for level, names in LEVELS.items()
+    }
 
 
 @every_module

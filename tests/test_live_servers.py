@@ -324,7 +324,7 @@ def report(name: str, reports: dict[str, Report]) -> Report:
 
 
 def test_a_client_is_told_why(name: str, report: Report) -> None:
-    """Whoever listens gets code and reason; daphne can send no reason.
+    """A client that listens gets code and reason; daphne can send no reason.
 
     Mutants: asgi-live-closes-nothing.
     """

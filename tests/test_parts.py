@@ -37,20 +37,30 @@ def test_parts_are_told_apart() -> None:
     assert {part_of(file).name for file in files} == {part.name for part in PARTS}
 
 
-@pytest.mark.parametrize("run", RUNS)
-def test_a_run_has_its_parts(run: str) -> None:
-    """And no other."""
-    files = [TESTS / "test_conf.py", TESTS / "test_layering.py"]
-    expected = {file.name for file in files if run in part_of(file).runs}
-    process = collect(run, *map(str, files))
-    assert set(re.findall(r"^tests/(\w+\.py)::", process.stdout, re.M)) == expected
+@pytest.mark.parametrize("named", [True, False], ids=["named", "found"])
+def test_a_run_has_its_parts(named: bool) -> None:
+    """And no other, whether a file is named or found in its folder."""
+    files = ["test_conf.py", "test_contract.py", "test_layering.py"]
+    words = [f"tests/{file}" for file in files] if named else []
+    process = collect("others", *words)
+    found = set(re.findall(r"^tests/(\w+\.py)::", process.stdout, re.M))
+    assert found & set(files) == {"test_contract.py", "test_layering.py"}
+
+
+def test_make_test_runs_every_part() -> None:
+    """Each is in one of its two runs, but for those that make faults runs."""
+    for part in PARTS:
+        assert part.runs or part.name == "faults"
+        assert set(part.runs) <= set(RUNS)
+        runs = {"measured", "others"} & set(part.runs)
+        assert len(runs) == {"contract": 2, "faults": 0}.get(part.name, 1), part.name
 
 
 def test_an_unknown_run_is_refused() -> None:
     """A run with a mistake in its name is not everything."""
     process = collect("quik", "tests/test_conf.py")
     assert process.returncode != 0
-    assert "REALTIME_TICKET_RUN is one of all, quick, row" in process.stderr
+    assert "REALTIME_TICKET_RUN is one of all, measured" in process.stderr
 
 
 def test_commands_are_those_of_the_makefile() -> None:

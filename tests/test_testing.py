@@ -172,9 +172,12 @@ class UncheckedDelete(UnguardedFork):
     """pymemcache's default: nobody waits for the answer to a delete."""
 
     def pop(self, key: str) -> str | None:
-        client = MemcachedBackend._client(self, key)
-        data = client.get(key)
-        client.delete(key, noreply=True)
+        def get_and_delete(client: Any) -> Any:
+            data = client.get(key)
+            client.delete(key, noreply=True)
+            return data
+
+        data = self._call(self._server(key), get_and_delete)
         return None if data is None else data.decode()
 
 

@@ -617,7 +617,7 @@ class TestClaims:
     def test_that_do_not_fit_are_a_bug(
         self, browser: Browser, settings: Any, name: str
     ) -> None:
-        """A wrong return value raises InvalidClaims: the project's tests shall see."""
+        """A wrong return value raises InvalidClaims: the project's tests must see."""
         settings.REALTIME_TICKET_CLAIMS = f"{__name__}.{name}"
         with pytest.raises(InvalidClaims):
             browser.post()

@@ -906,7 +906,7 @@ MUTANTS = {
         show_each_ticket_once,
         r"assert not \['rt_",
     ),
-    "counts anew when it is accepted": Mutant(
+    "counts again when it is accepted": Mutant(
         r"_opened\(\) \{",
         r"_opened() { this.#failures = 0;",
         back_off,

@@ -21,15 +21,17 @@ from tests.browser.support import ROOT, Realtime, window
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route, StorageState
 
-PAGE = "docs/browser-client.md"
-RECONNECT = "docs/reconnect.md"
+PAGES = [
+    f"docs/{name}.md"
+    for name in ("browser-client", "reconnect", "react", "vue", "htmx")
+]
 MODULES = ROOT / "node_modules"
 CLIENT = "./realtime_ticket/static/realtime_ticket/realtime-ticket.js"
 
 
 def block(contains: str) -> str:
     """Return the script of a page with these words in it."""
-    text = "".join((ROOT / page).read_text("utf-8") for page in (PAGE, RECONNECT))
+    text = "".join((ROOT / page).read_text("utf-8") for page in PAGES)
     blocks = re.findall(r"^```js\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     return str(next(code for code in blocks if contains in code))
 
@@ -176,7 +178,7 @@ def open_snippet(
     for script in scripts:
         shutil.copy(MODULES / script, bundles / Path(script).name)
     names = [Path(script).name for script in scripts]
-    query = {"page": PAGE, "contains": contains, "scripts": names, **more}
+    query = {"page": "docs/htmx.md", "contains": contains, "scripts": names, **more}
     page.goto(f"{site}/snippet/?{urlencode(query, doseq=True)}")
 
 

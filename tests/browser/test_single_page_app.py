@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from websockets.typing import Origin
 from examples.servers import EXAMPLES
 from tests import servers
 from tests.browser.support import ROOT, window
+from tests.docs.programs import FROM_CHECKOUT
 from tests.docs.projects import Project, client
 from tests.processes import free_ports, listens, running
 
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
 PAGE = "single-page-app.md"
 MODULES = ROOT / "node_modules"
-CLIENT = "realtime_ticket/static/realtime_ticket/realtime-ticket.js"
 LOG_IN = """
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
@@ -81,7 +82,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def need_vite() -> None:
-    if servers.find("node") and (MODULES / "vite").exists():
+    if servers.find("npm") and (MODULES / "vite").exists():
         return
     reason = "vite is not installed: npm install --no-save --no-package-lock"
     if servers.REQUIRED:
@@ -90,13 +91,12 @@ def need_vite() -> None:
 
 
 def install(folder: Path) -> None:
-    """Do what the page's two commands do, and write pages for its scripts."""
-    modules = folder / "node_modules"
-    ours = modules / "django-realtime-ticket"
-    (ours / CLIENT).parent.mkdir(parents=True)
-    shutil.copy(ROOT / CLIENT, ours / CLIENT)
-    shutil.copy(ROOT / "package.json", ours)
-    (modules / "vite").symlink_to(MODULES / "vite")
+    """Do what the page's commands do, and write pages for its scripts."""
+    (folder / "package.json").write_text("{}")
+    quiet = ["--offline", "--no-audit", "--no-fund", "--silent"]
+    npm = ["npm", "install", *FROM_CHECKOUT, *quiet, str(ROOT)]
+    subprocess.run(npm, cwd=folder, check=True, timeout=60)
+    (folder / "node_modules/vite").symlink_to(MODULES / "vite")
     (folder / "index.html").write_text(HTML.format("main"))
     (folder / "cors.html").write_text(HTML.format("cors"))
 

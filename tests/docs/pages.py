@@ -52,7 +52,8 @@ SETTINGS_OF_OTHERS = {
 
 _FENCE = re.compile(r"^```([^\s`]*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FILE_NAME = re.compile(
-    r"(?:#|//|\{#|<!--) ([\w./-]+\.(?:py|html|js|mjs|pl|pm))(?:: .+)?(?: #\}| -->)?$"
+    r"(?:#|//|<\?php //|\{#|<!--) ([\w./-]+\.(?:py|html|js|mjs|pl|pm|php|rb))"
+    r"(?:: .+)?(?: #\}| -->)?$"
 )
 
 

@@ -21,6 +21,7 @@ from realtime_ticket import Ticket, TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from tests import servers
 from tests.docs.projects import Project, client
+from tests.matrix import ROWS
 from tests.processes import free_ports, running
 
 PAGE = "apis-and-mobile-apps.md"
@@ -201,6 +202,12 @@ def ended(connection: ClientConnection) -> tuple[Any, Any]:
     with suppress(ConnectionClosed):
         connection.recv(timeout=10)
     return connection.close_code, connection.close_reason
+
+
+def test_servers_read_the_header() -> None:
+    """All but the proxies, and Socket.IO, whose clients are its own."""
+    without = {n for n, row in ROWS.items() if "authorization" not in row.carriers}
+    assert without == {"caddy", "haproxy", "nginx", "socketio"}
 
 
 def test_a_token_that_is_deleted_ends_its_connections(

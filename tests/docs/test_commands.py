@@ -18,6 +18,7 @@ from examples.demo.__main__ import EXAMPLES as DEMOS
 from examples.servers import SERVERS
 from realtime_ticket.integrations import urls as integration_urls
 from tests.docs.pages import DOCS, FENCES, ROOT, Fence, each_fence
+from tests.docs.programs import FROM_CHECKOUT
 from tests.docs.server_pages import (
     OURS,
     PROXIES,
@@ -30,6 +31,7 @@ from tests.docs.server_pages import (
 from tests.matrix import ON_OTHER_SERVERS, ROWS
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+CHECKOUT = "path/to/django-realtime-ticket"
 NPM = json.loads((ROOT / "package.json").read_text("utf-8"))
 PACKAGES = {
     "django-realtime-ticket": set(PYPROJECT["project"]["optional-dependencies"]),
@@ -70,6 +72,8 @@ def _check_command(words: list[str], page: str) -> None:
             commands = {s.command[-1].partition('" ')[2] for s in servers_of(page)}
             commands |= {row.command for row in ON_OTHER_SERVERS.values()}
             assert command in commands
+        case ["npm", "install", *words] if words == [*FROM_CHECKOUT, CHECKOUT]:
+            assert (ROOT / "package.json").is_file()
         case ["npm", "install", *packages]:
             known = {"django-realtime-ticket", *NPM["devDependencies"]}
             assert set(packages) - {"--save-dev"} <= known
@@ -116,7 +120,7 @@ def _check_command(words: list[str], page: str) -> None:
             exec(compile(code, page, "exec"), {})
         case ["python", "server.py", proxy] if page in PROXIES:
             assert SERVERS[proxy].command[1:] == ("server.py", proxy)
-        case ["python" | "node" | "perl", file, *files]:
+        case ["python" | "node" | "perl" | "php" | "ruby", file, *files]:
             assert _exists(file, page)
             assert all(_exists(file.removeprefix("./"), page) for file in files)
         case ["curl", *_, url] if url.startswith("http://localhost:8000/internal/"):

@@ -19,6 +19,7 @@ from tests.docs.pages import (
     DJANGO_SETTINGS,
     FENCES,
     PAGES,
+    ROOT,
     SETTINGS_OF_OTHERS,
     Fence,
     each_fence,
@@ -29,7 +30,8 @@ from tests.docs.pages import (
 from tests.docs.programs import check_js, environment_of
 
 DIRECTIVES = {"{eval-rst}", "{image}", "{include}", "{literalinclude}", "{toctree}"}
-LANGUAGES = {"python", "html", "json", "js", "perl", "console", "sh", "text"}
+LANGUAGES = {"python", "html", "json", "js", "perl", "php", "ruby"}
+LANGUAGES |= {"console", "sh", "text"}
 LANGUAGES |= DIRECTIVES
 
 BASE_SETTINGS = """\
@@ -65,13 +67,39 @@ for app in ("contenttypes", "auth"):
 if "realtime_ticket" not in INSTALLED_APPS:
     INSTALLED_APPS.append("realtime_ticket")
 """
-# Of no database: Django 6.1 would connect to each, and theirs are made up.
 CHECK = """
-import django
-from django.core.management import call_command
-django.setup()
-call_command("check", databases=[])
+import json, os, sys, traceback
+import django, django.core.management, django.db.models, django.template  # for all
+
+def check(folder):
+    reader, writer = os.pipe()
+    if not os.fork():
+        os.close(reader)
+        os.dup2(writer, sys.stderr.fileno())
+        os.chdir(folder)
+        sys.path.insert(0, folder)
+        try:
+            django.setup()
+            # Of no database: Django 6.1 would connect to each, and theirs are made up.
+            django.core.management.call_command("check", databases=[])
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+        sys.stderr.flush()
+        os._exit(status)
+    os.close(writer)
+    with open(reader) as end:
+        said = end.read()
+    return os.wait()[1], said
+
+output = os.dup(1)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what the checks print
+os.write(output, json.dumps(list(map(check, sys.argv[1:]))).encode())
 """
+"""Check the settings in folders, each in a fork, and print how it ended and said."""
+
+SETTINGS = [fence for fence in python_fences() if fence.is_settings]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -112,32 +140,63 @@ def test_python_runs(page: str, project: Path) -> None:
     assert defined <= namespace.keys()
 
 
+def check(*folders: Path) -> list[tuple[int, str]]:
+    """Return how ``check`` of the settings in each folder ended, and what it said."""
+    result = subprocess.run(
+        [sys.executable, "-c", CHECK, *map(str, folders)],
+        env=environment_of(ROOT, DJANGO_SETTINGS_MODULE="settings_of_docs"),
+        stdout=subprocess.PIPE,
+        timeout=300,
+        check=True,
+    )
+    return [(status, said) for status, said in json.loads(result.stdout)]
+
+
+def write_settings(folder: Path, text: str) -> None:
+    code = BASE_SETTINGS + text + BASE_SETTINGS_END
+    (folder / "settings_of_docs.py").write_text(code)
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[Fence, tuple[int, str]]:
+    """Give what ``check`` of all settings of the pages found, in one process."""
+    folders = {}
+    for fence in SETTINGS:
+        folder = folders[fence] = tmp_path_factory.mktemp("settings")
+        for other in FENCES[fence.page]:
+            if other.language == "python" and other.file and not other.is_settings:
+                other.write(folder)
+        write_settings(folder, fence.text)
+    return dict(zip(folders, check(*folders.values()), strict=True))
+
+
+def test_wrong_settings_are_found(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """By the helper of the test below: an error, a warning, and an exception."""
+    texts = ["REALTIME_TICKET_EXPIRE = 0", "REALTIME_TICKET_EXPIRE = 3600", "0 / 0"]
+    folders = [tmp_path_factory.mktemp("settings") for _ in texts]
+    for folder, text in zip(folders, texts, strict=True):
+        write_settings(folder, text)
+    (error, said), (warning, warned), (exception, raised) = check(*folders)
+    assert error and "realtime_ticket.E003" in said
+    assert not warning and "realtime_ticket.W002" in warned
+    assert exception and "ZeroDivisionError" in raised
+
+
 @each_fence("python", where=lambda fence: fence.is_settings)
-def test_settings_pass_the_system_checks(fence: Fence, tmp_path: Path) -> None:
+def test_settings_pass_the_system_checks(
+    fence: Fence, checked: dict[Fence, tuple[int, str]]
+) -> None:
     """Settings blocks hold settings, and manage.py check finds nothing wrong."""
     known = DJANGO_SETTINGS | {f"REALTIME_TICKET_{name}" for name in conf.DEFAULTS}
     known |= SETTINGS_OF_OTHERS
     assert set(fence.assigned) <= known
     if "django.db.backends.mysql" in fence.text:
         servers.need("mariadb")  # its driver, which is compiled
-    for other in FENCES[fence.page]:
-        if other.language == "python" and other.file and not other.is_settings:
-            other.write(tmp_path)
-    (tmp_path / "settings_of_docs.py").write_text(
-        BASE_SETTINGS + fence.text + BASE_SETTINGS_END
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", CHECK],
-        env=environment_of(tmp_path, DJANGO_SETTINGS_MODULE="settings_of_docs"),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    found = set(re.findall(r"realtime_ticket\.[EW]\d+", result.stderr))
+    status, said = checked[fence]
+    found = set(re.findall(r"realtime_ticket\.[EW]\d+", said))
     if "LocMemBackend" in fence.text:
         found -= {"realtime_ticket.W001"}  # the block is about that
-    assert result.returncode == 0 and not found, result.stderr
+    assert status == 0 and not found, said
 
 
 @each_fence("html")

@@ -377,8 +377,7 @@ class TestGevent:
 
         None is lost either: no more are open than are in use at once.
 
-        Mutants: redis-trusts-its-connections, redis-loses-connections,
-        memcached-trusts-its-connections.
+        Mutants: redis-trusts-its-connections, memcached-trusts-its-connections.
         """
         with program("greenlets", given.name, given.proxy.port, "kills") as process:
             assert told(process) == "ready"

@@ -422,7 +422,7 @@ class TestDatabaseCache:
     @every_server
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
     def test_after_a_fork(self, given: Storage, service: TicketService) -> None:
-        """A child connects anew, and leaves the parent's connection to the parent.
+        """A child connects again, and leaves the parent's connection to the parent.
 
         Mutants: cache-trusts-its-connection.
         """

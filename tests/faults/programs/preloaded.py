@@ -20,7 +20,7 @@ BACKEND, OPTION, PLACE = os.environ["STORAGE"].split()
 def from_header(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Believe whoever says that he is logged in."""
+    """Believe every user who claims to be logged in."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         number = request.headers.get("X-User", "0")
