@@ -99,7 +99,7 @@ PARTS = [
     Part(
         "browser",
         "The JavaScript client, in Node.js and in browsers.",
-        ("browser/test_*.py", "test_client.py"),
+        ("browser/test_*.py", "test_client.py", "test_centrifugo_client.py"),
     ),
     Part(
         "documentation",
