@@ -110,6 +110,7 @@ PARTS = [
         "tools",
         "The layers of the package, the mutants, and the benchmarks.",
         (
+            "test_ci.py",
             "test_imports.py",
             "test_layering.py",
             "test_mutants.py",
