@@ -98,12 +98,12 @@ def _ids_of(users: Any) -> list[int | str]:
 
 def _id_of(user: Any, model: type[Model]) -> int | str:
     if not isinstance(user, Model):
-        user_key(user)  # raises TypeError for what is no primary key of any model
+        user_key(user)  # raises TypeError for what cannot be a primary key
         try:
             return ticket_id(model._meta.pk.to_python(user))
         except ValidationError:
             raise TypeError(
-                f"{user!r} is no primary key of a {model.__name__}."
+                f"{user!r} is not a primary key of a {model.__name__}."
             ) from None
     if not isinstance(user, model):
         raise TypeError(f"A user is a {model.__name__}, not {user!r}.")

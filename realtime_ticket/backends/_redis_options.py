@@ -113,7 +113,7 @@ _RULES: Final[dict[str, tuple[Callable[[object], bool], str]]] = {
     "max_connections": (is_number(1, 65_535), "a number from 1 to 65535"),
     "retry": (lambda value: isinstance(value, Retry), "a redis.retry.Retry"),
     "retry_on_error": (_are_errors, "a list of exceptions"),
-    # redis-py has a default of its own that is no dict.
+    # redis-py has a default of its own that is not a dict.
     "socket_keepalive_options": (
         lambda value: not isinstance(value, (str, bytes, float, int, list, tuple)),
         "a dict",

@@ -249,7 +249,7 @@ class AuthorizeView(ServiceView):
     wrong_key_status: ClassVar[int] = 400
 
     audience: str = ""
-    """Whom the tickets are for."""
+    """The audience that a ticket must have."""
 
     origins: Container[str | None] | None = None
     """The origins whose pages may connect, mostly AllowedOrigins. None: all."""
