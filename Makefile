@@ -3,7 +3,7 @@
 # make quick                 run the tests that need no server, within a minute
 # make test                  run the tests, with every server that is installed
 # make test ARGS="tests/test_views.py -k csrf"    run some of them, in one process
-# make bench                 measure everything anew, and write it into the docs
+# make bench                 measure everything again, and write it into the docs
 # make bench-quick           rough figures within a minute
 # make faults                break these servers in every way, and see what comes of it
 # make mutants               break the package in small ways, and see that tests notice
@@ -24,7 +24,7 @@ CROWD = $(PYTEST) -q -n $(WORKERS) --dist worksteal
 # Where every server is required, so is MariaDB's driver, which is compiled, and every
 # line of the package.
 ifeq ($(REALTIME_TICKET_REQUIRE_SERVERS),1)
-GROUPS = test mysql bench
+GROUPS = test mysql bench engines
 MEASURED = rm -f .coverage*; COVERAGE_PROCESS_START=pyproject.toml
 REPORT = $(BIN)/coverage combine -q && $(BIN)/coverage report
 else
@@ -84,10 +84,14 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
 	$(BIN)/python -m django makemigrations --check --settings tests.settings
 
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -n -W -q docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks --write
@@ -100,6 +104,7 @@ clean:
 	rm -rf $(VENV) docs/_build node_modules examples/*/node_modules
 
 $(VENV)/.pip:
+	@echo "Installing what this needs into $(VENV), once. The demo takes about half a minute, the tests some minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -U "pip>=25.1"
 	@touch $@
@@ -130,4 +135,6 @@ $(VENV)/.docs: $(VENV)/.test
 
 $(VENV)/.bench: $(VENV)/.test
 	$(BIN)/pip install -q --group bench
+	@$(BIN)/pip install -q --group mysql > $@.log 2>&1 || \
+		echo "MariaDB's driver cannot be compiled here, so MariaDB is left out: see $@.log"
 	@touch $@

@@ -9,12 +9,13 @@ import argparse
 import importlib
 import os
 import time
+from collections.abc import Iterable, Iterator
 
 import django
 
 from . import machine, report
 from .harness import EFFORTS, Effort, Row
-from .rows import ROWS
+from .rows import ROWS, left_out, why_not
 
 
 def main() -> None:
@@ -29,10 +30,24 @@ def main() -> None:
     about = {"effort": arguments.effort}
     if arguments.write:
         about = machine.describe() | about  # before it is busy with us
+    if missing := [*what_is_missing(arguments.only)]:
+        print(*missing, sep="\n", flush=True)
+        about["left out"] = "; ".join(missing)
     effort = EFFORTS[arguments.effort]
-    rows = [measure(number, effort) for number in arguments.only]
+    numbers = [number for number in arguments.only if not why_not(number)]
+    rows = [measure(number, effort) for number in numbers]
     if arguments.write:
         report.write(rows, about)
+
+
+def what_is_missing(numbers: Iterable[int]) -> Iterator[str]:
+    """Yield what is not measured because of what is not installed."""
+    for number in numbers:
+        if reason := why_not(number):
+            yield f"Row {number} is left out: {reason}"
+        else:
+            for part in left_out(number):
+                yield f"Row {number} is without {part}"
 
 
 def measure(number: int, effort: Effort) -> Row:

@@ -23,7 +23,7 @@ IMAGES: Final = DOCS / "images"
 STORMS: Final = (
     (10_000, 10), (10_000, 60), (100_000, 60), (1_000_000, 60), (1_000_000, 300)
 )  # fmt: skip
-"""Clients, and the seconds in which they shall be back."""
+"""Clients, and the seconds in which they must be back."""
 
 _BLOCK = re.compile(
     r"(<!-- (\w+): written by benchmarks.capacity -->\n).*?(<!-- end)", re.S
@@ -95,7 +95,7 @@ def blocks(rates: Rates) -> dict[str, str]:
 
 
 def page(text: str, rates: Rates) -> str:
-    """Return the page with all figures made anew."""
+    """Return the page with all figures replaced."""
     made = blocks(rates)
     return _BLOCK.sub(lambda found: found[1] + made[found[2]] + found[3], text)
 
@@ -111,7 +111,7 @@ def _carries(rates: Rates) -> str:
         ("PostgreSQL, asked in batches by one process", rates.postgresql, let_in),
     ]
     return _table(
-        ("one of these", "carries, each second"),
+        ("part", "each second"),
         [(name, f"{_round(rate)} {what}") for name, rate, what in lines],
     )
 

@@ -36,8 +36,8 @@ def run(effort: Effort) -> list[Finding]:
         )
     service.close()
     return [
-        result.ratio(WORK, "redis-py", "time", Target(at_most=1.0)),
-        result.ratio(WORK, "four commands of 2012", "rate", Target(at_least=1.9)),
+        result.ratio(WORK, "redis-py", "time", Target(at_most=0.9)),
+        result.ratio(WORK, "four commands of 2012", "rate", Target(at_least=2.2)),
         result.ratio(WORK, "raw socket (floor)", "time"),
     ]
 

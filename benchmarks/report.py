@@ -1,10 +1,11 @@
-"""Write down what the benchmarks found: tables, a JSON file, a page of the docs."""
+"""Write what the benchmarks found: tables, a JSON file, a page of the docs."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,9 +16,22 @@ DOCS: Final = Path(__file__).parent.parent / "docs"
 FIGURES: Final = DOCS / "benchmarks.json"
 PAGE: Final = DOCS / "benchmarks.md"
 MARK: Final = "<!-- Below this line, `make bench` writes. -->\n"
+SUMMARY: Final = re.compile(
+    r"(?<=<!-- `make bench` writes this table. -->\n).*?(?=<!-- end -->)", re.DOTALL
+)
+
+HIGHLIGHTS: Final = (
+    ("Redis: issue and consume a ticket", 1, "issue and consume", "redis-py"),
+    ("Redis: 1,000 at once in an event loop", 2, "1,000 in flight", "redis.asyncio"),
+    ("PostgreSQL: issue and consume a ticket", 3, "postgresql", "Django's ORM"),
+    ("`POST /ticket/` under gunicorn", 5, "under gunicorn", "a constant (floor)"),
+    ("WebSocket handshakes under uvicorn", 6, "who is there", "AuthMiddlewareStack"),
+)
+"""Lines of the summary: what it says, and a finding's row, work and other."""
 
 TIMES: Final = "\N{MULTIPLICATION SIGN}"
 NONE: Final = "\N{EN DASH}"
+_SPACE: Final = "\N{NO-BREAK SPACE}"
 _HEAD: Final = (
     "| work | compared with | measure | target | measured (quartiles) | ours | theirs "
     "| met |\n|---|---|---|---|---|---|---|---|\n"
@@ -31,7 +45,7 @@ _SCALES: Final = {
 
 
 def write(rows: Sequence[Row], about: Mapping[str, str]) -> None:
-    """Put the rows, the plots of them, and how they came about into the docs."""
+    """Write the rows, their plots, and what they were measured on into the docs."""
     from . import plots  # which needs matplotlib
 
     minutes = sum(row.seconds for row in rows) / 60
@@ -47,8 +61,29 @@ def page(text: str, figures: dict[str, Any]) -> str:
     head, _, _ = text.partition(MARK)
     about = "".join(f"- {name}: {what}\n" for name, what in figures["machine"].items())
     rows = [from_json(row) for row in figures["rows"]]
+    head = SUMMARY.sub(lambda _: summary(rows), head)
     parts = [f"## The machine\n\n{about}", *map(section, rows)]
     return head + MARK + "\n" + "\n".join(parts)
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Return the table at the top of the page, and how many targets are met."""
+    lines = "| | this package | compared with |\n|---|---|---|\n"
+    for name, number, work, other in HIGHLIGHTS:
+        findings = [
+            finding
+            for row in rows
+            for finding in row.findings
+            if (row.number, finding.work, finding.other) == (number, work, other)
+        ]
+        for finding in findings[:1]:  # of several measures
+            unit = UNITS[finding.measure]
+            ours, theirs = amount(finding.ours, unit), amount(finding.theirs or 0, unit)
+            lines += f"| {name} | {ours} | {other}: {theirs} |\n"
+    targets = [
+        finding.met for row in rows for finding in row.findings if finding.target
+    ]
+    return f"{lines}\n{sum(map(bool, targets))} of {len(targets)} targets are met.\n"
 
 
 def section(row: Row) -> str:
@@ -95,14 +130,18 @@ def _spread(spread: Spread, unit: str) -> str:
 
 
 def amount(number: float, unit: str) -> str:
-    """Return a number of three digits with its unit: ``95.3 µs``, ``0.87`` times."""
+    """Return a number of three digits with its unit: ``95.3 µs``, ``0.87`` times.
+
+    No line is broken between the two.
+    """
     if unit == TIMES:
-        return f"{number:.2f} {TIMES}" if number < 10 else f"{number:.1f} {TIMES}"
+        digits = f"{number:.2f}" if number < 10 else f"{number:.1f}"
+        return f"{digits}{_SPACE}{TIMES}"
     scales = _SCALES[unit]
     name, scale = next((s for s in scales if abs(number) >= s[1]), scales[-1])
     number /= scale
     digits = f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
-    return f"{digits} {name}".strip()
+    return f"{digits}{_SPACE}{name}".strip()
 
 
 def as_json(row: Row) -> dict[str, Any]:

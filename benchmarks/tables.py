@@ -13,7 +13,9 @@ from django.core.management import call_command
 from realtime_ticket.backends import _database_sql
 from tests import servers
 
-VENDORS = ("sqlite", "postgresql", "mariadb")
+_SERVERS = ("postgresql", "mariadb")
+VENDORS = ("sqlite", *(name for name in _SERVERS if not servers.missing(name)))
+"""Those that are here."""
 DIALECTS = {
     "sqlite": _database_sql.SQLITE,
     "postgresql": _database_sql.POSTGRESQL,

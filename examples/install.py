@@ -20,6 +20,8 @@ def main(names: list[str]) -> None:
     if unknown := set(names) - SERVERS.keys():
         raise SystemExit(f"No such server: {', '.join(unknown)}. {known()}")
     folders = sorted({SERVERS[name].directory for name in names or SERVERS})
+    packages = ", ".join(folder.name for folder in folders)
+    print(f"Installing what these examples need, once: {packages}.", flush=True)
     pip(present(folders, "requirements.txt"))
     pip(present(folders, "requirements-no-deps.txt"), "--no-deps")
     for package in present(folders, "package.json"):

@@ -23,6 +23,7 @@ from weakref import WeakKeyDictionary
 from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
 
 from .exceptions import StorageError
+from .replies import Request, Waiting
 
 MAX_BATCH: Final = 1000
 """Calls in one batch. A larger one saves nothing more and makes every caller wait."""
@@ -41,7 +42,8 @@ would time a batch out that is done, before it reads that it is done."""
 
 Call = TypeVar("Call")
 Outcome = TypeVar("Outcome")
-Commit = Callable[[list[Call]], list[Outcome | Exception]]
+Commit = Callable[..., list[Outcome | Exception]]
+Send = Callable[[list[Call]], Request | None]
 
 
 class GroupCommit(Generic[Call, Outcome]):
@@ -52,12 +54,21 @@ class GroupCommit(Generic[Call, Outcome]):
     exception that ``commit`` raises, for all callers of the batch. It runs in asgiref's
     thread-sensitive thread or in a thread of its own, and sees the context variables of
     no caller, because a batch belongs to many.
+
+    ``send``, if there is one, is called first, in the event loop: it returns a request
+    that is under way, or None. ``commit(calls, request)`` then reads its outcomes, in
+    the event loop if it has been answered, see :mod:`.replies`.
     """
 
     def __init__(
-        self, commit: Commit[Call, Outcome], *, thread_sensitive: bool
+        self,
+        commit: Commit[Outcome],
+        *,
+        thread_sensitive: bool,
+        send: Send[Call] | None = None,
     ) -> None:
-        self._commit = commit
+        self.commit = commit
+        self.send = send
         self._thread_sensitive = thread_sensitive
         self._executor: ThreadPoolExecutor | None = None
         self._executor_pid = 0
@@ -91,17 +102,17 @@ class GroupCommit(Generic[Call, Outcome]):
         loop, local = _running_loop(), self._local
         if local.loop is not loop:
             local.loop = loop
-            local.shared = _Queue(loop, self._start)
+            local.shared = _Queue(loop, self)
             local.by_owner = WeakKeyDictionary()
         owner = thread_owner() if self._thread_sensitive else None
         if not owner:
             return local.shared
-        return local.by_owner.setdefault(owner, _Queue(loop, self._start))
+        return local.by_owner.setdefault(owner, _Queue(loop, self))
 
-    def _start(
-        self, batch: _Batch[Call, Outcome]
+    def in_thread(
+        self, work: Callable[[], list[Outcome | Exception]]
     ) -> asyncio.Future[list[Outcome | Exception]]:
-        work = partial(batch.run, self._commit)
+        """Run this in the thread for batches."""
         if self._thread_sensitive:
             return asyncio.ensure_future(sync_to_async(work)())
         executor = self._executor
@@ -140,17 +151,19 @@ class _Batch(Generic[Call, Outcome]):
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.waiters: list[asyncio.Future[Outcome]] = []
-        self.timer: asyncio.TimerHandle
+        self.timer: asyncio.TimerHandle | None = None
         self.seconds = 0.0
         """How long ``run`` took."""
 
-    def run(self, commit: Commit[Call, Outcome]) -> list[Outcome | Exception]:
-        """Make the calls, in a thread."""
+    def run(
+        self, commit: Commit[Outcome], *request: Request
+    ) -> list[Outcome | Exception]:
+        """Make the calls, or read the outcomes of a request that was sent for them."""
         started = time.monotonic()
         try:
             # sync_to_async() copies the context of the first caller. A tenant that one
             # caller has set in it must not be read on behalf of another.
-            return Context().run(commit, self.calls)
+            return Context().run(commit, self.calls, *request)
         finally:
             self.seconds = time.monotonic() - started
 
@@ -161,12 +174,10 @@ class _Queue(Generic[Call, Outcome]):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        start: Callable[
-            [_Batch[Call, Outcome]], asyncio.Future[list[Outcome | Exception]]
-        ],
+        group: GroupCommit[Call, Outcome],
     ) -> None:
         self._loop = loop
-        self._start = start
+        self._group = group
         self._waiting: deque[tuple[Call, asyncio.Future[Outcome], float]] = deque()
         # Seconds that the storage has taken so far. Deadlines are measured by this
         # clock: when the event loop is busy with 20,000 handshakes, the storage is not
@@ -198,38 +209,68 @@ class _Queue(Generic[Call, Outcome]):
         while self._waiting and len(batch.calls) < MAX_BATCH:
             call, waiter, deadline = self._waiting.popleft()
             if deadline < self._clock:
-                _fail(waiter)
+                _resolve(waiter, _late())
             elif not waiter.done():
                 batch.calls.append(call)
                 batch.waiters.append(waiter)
         self._busy = bool(batch.calls)
         if batch.calls:
-            self._set_timer(batch)
             try:
-                done = self._start(batch)
+                self._send(batch)
             except Exception as exc:  # no thread can be started
-                done = self._loop.create_future()
-                done.set_exception(exc)
-            done.add_done_callback(partial(self._finish_batch, batch))
+                self._fail(batch, exc)
+
+    def _send(self, batch: _Batch[Call, Outcome]) -> None:
+        """Send the batch from here, or have a thread do it."""
+        send = self._group.send
+        request = Context().run(send, batch.calls) if send else None
+        if request is None:
+            self._run_in_thread(batch)
+        else:
+            Waiting(request, partial(self._read, batch, request))
+
+    def _read(
+        self, batch: _Batch[Call, Outcome], request: Request, is_done: bool
+    ) -> None:
+        if is_done:
+            read = partial(batch.run, self._group.commit, request)
+            self._finish_batch(batch, read)
+            return
+        try:
+            self._run_in_thread(batch, request)
+        except Exception as exc:  # no thread to read the rest
+            request.expire()
+            self._fail(batch, exc)
+
+    def _run_in_thread(self, batch: _Batch[Call, Outcome], *request: Request) -> None:
+        self._set_timer(batch)
+        work = partial(batch.run, self._group.commit, *request)
+        done = self._group.in_thread(work)
+        done.add_done_callback(lambda done: self._finish_batch(batch, done.result))
+
+    def _fail(self, batch: _Batch[Call, Outcome], error: Exception) -> None:
+        failed: asyncio.Future[list[Outcome | Exception]] = self._loop.create_future()
+        failed.set_exception(error)
+        self._finish_batch(batch, failed.result)
 
     def _finish_batch(
         self,
         batch: _Batch[Call, Outcome],
-        done: asyncio.Future[list[Outcome | Exception]],
+        result: Callable[[], list[Outcome | Exception]],
     ) -> None:
         """Hand out the outcomes, and start the next batch."""
-        batch.timer.cancel()
+        try:
+            outcomes = result()
+        except asyncio.CancelledError:
+            outcomes = [_late() for _ in batch.calls]
+        except Exception as exc:
+            outcomes = [exc] * len(batch.calls)
+        if batch.timer:
+            batch.timer.cancel()
         self._clock += batch.seconds
         self._busy = self._timed_out = False
-        if done.cancelled():
-            for waiter in batch.waiters:
-                _fail(waiter)
-        elif error := done.exception():
-            for waiter in batch.waiters:
-                _resolve(waiter, error)
-        else:
-            for waiter, outcome in zip(batch.waiters, done.result(), strict=True):
-                _resolve(waiter, outcome)
+        for waiter, outcome in zip(batch.waiters, outcomes, strict=True):
+            _resolve(waiter, outcome)
         if self._waiting:
             self._busy = True
             self._loop.call_soon(self._start_batch)
@@ -248,7 +289,7 @@ class _Queue(Generic[Call, Outcome]):
         """Fail all calls: the thread waits for the storage, and cannot be stopped."""
         self._timed_out = True
         for waiter in [*batch.waiters, *(waiter for _, waiter, _ in self._waiting)]:
-            _fail(waiter)
+            _resolve(waiter, _late())
         self._waiting.clear()
 
 
@@ -273,5 +314,5 @@ def _resolve(waiter: asyncio.Future[Any], outcome: Any) -> None:
         waiter.set_result(outcome)
 
 
-def _fail(waiter: asyncio.Future[Any]) -> None:
-    _resolve(waiter, StorageError("The storage did not answer in time."))
+def _late() -> StorageError:
+    return StorageError("The storage did not answer in time.")

@@ -68,7 +68,7 @@ def check_template_variable(**kwargs: Any) -> list[checks.CheckMessage]:
 
 @checks.register(checks.Tags.security)
 def check_backend(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Report what the storage backend says of itself, without asking the storage."""
+    """Report what the storage backend finds, without asking the storage."""
     try:
         backend = conf.backend()
     except conf.WrongSetting:
@@ -80,7 +80,7 @@ def check_backend(**kwargs: Any) -> list[checks.CheckMessage]:
 def check_storage(
     databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[checks.CheckMessage]:
-    """Report what only a question to the storage can tell.
+    """Report what only the storage can tell.
 
     It runs with ``manage.py check --database ALIAS``. ``migrate`` runs the checks of
     its database too, but before it makes the tables, so nothing is reported then.
@@ -149,7 +149,7 @@ def _long_expire() -> Iterator[checks.CheckMessage]:
         yield checks.Warning(
             f"REALTIME_TICKET_EXPIRE lets tickets live for {expire} seconds, but "
             f"disconnects are forgotten after {journal_expire}. Live connections "
-            "refuse an older ticket: nobody knows whether its user has logged out.",
+            "refuse an older ticket: its user may have logged out.",
             hint="Set REALTIME_TICKET_JOURNAL_EXPIRE to at least as much.",
             id="realtime_ticket.W023",
         )

@@ -1,4 +1,4 @@
-"""The settings, and the service that they describe. Nothing else reads them."""
+"""The settings, and the service that they describe. No other module reads them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from django.conf import settings
@@ -260,9 +261,10 @@ _made: dict[type[TicketService], TicketService] = {}
 
 
 def _reset(*, setting: str, **kwargs: Any) -> None:
-    """Forget the service when a test overrides a setting that it was made from."""
+    """Forget what was read, and the service, when a test overrides a setting."""
     if not (setting.startswith("REALTIME_TICKET_") or setting in _ALIASES.values()):
         return
+    _read.cache_clear()
     if outdated := _made.pop(SignallingService, None):
         # In an async test, the connection to the database is the test's to close.
         with suppress(SynchronousOnlyOperation):
@@ -272,7 +274,9 @@ def _reset(*, setting: str, **kwargs: Any) -> None:
 setting_changed.connect(_reset, dispatch_uid="realtime_ticket")
 
 
+@cache
 def _read(name: str) -> Any:
+    """Return a setting, or its default, for which Django needs 3 µs each time."""
     return getattr(settings, f"REALTIME_TICKET_{name}", DEFAULTS.get(name, {}))
 
 

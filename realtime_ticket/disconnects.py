@@ -51,10 +51,7 @@ def disconnect(users: Any, *, session: str | None = None) -> None:
             partial(disconnect_quietly, *user_ids, session=session), using=alias
         )
         return
-    try:
-        service.disconnect(*user_ids, session=session)
-    except OpenTransaction:  # on another database, which holds the tickets
-        service.disconnect(*user_ids, session=session, background=True)
+    _write(*user_ids, session=session)
 
 
 async def adisconnect(users: Any, *, session: str | None = None) -> None:
@@ -73,14 +70,20 @@ def disconnect_quietly(*user_ids: int | str, session: str | None = None) -> None
             return
         # While the storage is down, one caller has to wait for it, and not all.
         is_down = not service.outbox.join(0)
-        try:
-            service.disconnect(*user_ids, session=session, background=is_down)
-        except OpenTransaction:
-            service.disconnect(*user_ids, session=session, background=True)
+        _write(*user_ids, session=session, background=is_down)
     except StorageError:  # reported, and tried again
         logger.info("A disconnect waits for the storage.")
     except Exception:
         logger.exception("A user could not be disconnected.")
+
+
+def _write(*user_ids: int | str, session: str | None, background: bool = False) -> None:
+    """Write a disconnect, from a thread if this one's transaction could undo it."""
+    service = conf.get_service()
+    try:
+        service.disconnect(*user_ids, session=session, background=background)
+    except OpenTransaction:  # on the database that holds the tickets
+        service.disconnect(*user_ids, session=session, background=True)
 
 
 def _ids_of(users: Any) -> list[int | str]:

@@ -1,7 +1,7 @@
 """Examine a service as it is configured: does it keep its promises, and how fast?
 
-Each examination uses the real storage, with tickets for an audience of its own, so none
-of them lets anyone in anywhere.
+Each examination uses the real storage. Its tickets have an audience of their own, so no
+server accepts them.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ EXPIRE = 60
 RACERS = 16
 RACES = 25
 PAIRS = 200
-PATIENCE = 1.0
+HEARD_WITHIN = 1.0
 """Seconds within which a disconnect must be heard."""
 GRACE = 1.5
-"""Seconds that a ticket may outlive its one: some stores look at whole seconds."""
+"""Seconds that a ticket may outlive its lifetime: some stores count whole seconds."""
 
 _NOT_ATOMIC = "This storage does not remove a ticket atomically: use another backend."
 _LOST = "Does another process, or a replica that is read, answer for the storage?"
@@ -45,7 +45,7 @@ _OPEN = "Run the command outside of a transaction."
 
 
 class ExaminedService(TicketService):
-    """A service whose outages are findings, and not records in a log."""
+    """A service whose outages are findings, not log records."""
 
     def report(self, error: StorageError) -> None:
         pass
@@ -66,13 +66,13 @@ class Finding:
 
 
 def check_reading(backend: BaseBackend) -> list[checks.CheckMessage]:
-    """Report a backend that cannot tell live connections of disconnects. No I/O."""
+    """Report a backend without disconnects. No I/O."""
     if backend.supports_read_many():
         return []
     return [
         checks.Warning(
-            f"{type(backend).__name__} has no read_many(), so live connections do not "
-            "hear of disconnects.",
+            f"{type(backend).__name__} has no read_many(), so open connections do not "
+            "end at a logout.",
             hint="Write read_many(), or use a backend that has it. Until then, a "
             "connection can outlive the login that it came from.",
             id="realtime_ticket.W022",
@@ -82,11 +82,11 @@ def check_reading(backend: BaseBackend) -> list[checks.CheckMessage]:
 
 def examine(service: TicketService) -> Iterator[Finding]:
     """Yield what the backend's checks find, what each examination finds, and what the
-    storage says of itself. Skip examinations when it fails.
+    storage reports. Skip the remaining examinations when it fails.
 
     The text of a finding holds no ticket, and nothing that a driver said.
     """
-    patient = _Patient(service)
+    probe = _Probe(service)
     failures: tuple[type[Exception], ...] = (
         *(StorageError, OpenTransaction),
         *service.backend.storage_errors,
@@ -95,14 +95,14 @@ def examine(service: TicketService) -> Iterator[Finding]:
         yield from of_checks(service.backend.check(list(connections)))
         yield from of_checks(check_reading(service.backend))
         for examination in (_round_trip, _race, _expiry, _latency, _project):
-            yield examination(patient)
+            yield examination(probe)
         if service.backend.supports_read_many():
-            yield _disconnect(patient)
+            yield _disconnect(probe)
     except failures as exc:
         yield _outage(service, exc)
     finally:
         with suppress(*failures):
-            patient.discharge()
+            probe.clean_up()
     with suppress(*failures):
         yield from of_checks(service.backend.diagnose())
 
@@ -110,7 +110,7 @@ def examine(service: TicketService) -> Iterator[Finding]:
 def failure(service: TicketService) -> StorageError | None:
     """Return why tickets can neither be issued nor consumed, or None.
 
-    A user of Redis who may do only one of them is as the documentation has it.
+    The documentation gives each side a Redis user that can do only one of them.
     """
     try:
         ticket = service.issue(CLAIMS, audience=AUDIENCE, expire=1)
@@ -134,14 +134,14 @@ def _outage(service: TicketService, error: Exception) -> Finding:
 
 
 def of_checks(messages: Iterable[checks.CheckMessage]) -> Iterator[Finding]:
-    """Yield what system checks say, and nobody has silenced, as findings."""
+    """Yield the messages of system checks that are not silenced, as findings."""
     for each in messages:
         if not each.is_silenced():
             yield Finding(each.id or "", each.msg, each.level, each.hint or "")
 
 
-class _Patient:
-    """A service, and the tickets of it that are still good."""
+class _Probe:
+    """Issues and consumes tickets of a service, and remembers those still open."""
 
     def __init__(self, service: TicketService) -> None:
         self.service = service
@@ -160,27 +160,27 @@ class _Patient:
         self._open.discard(ticket.value)
         return True
 
-    def discharge(self) -> None:
-        """Leave nothing behind."""
+    def clean_up(self) -> None:
+        """Remove all tickets that are left."""
         for value in self._open:
             self.service.revoke(value, audience=AUDIENCE)
         self.service.backend.clear_expired()
 
 
-def _round_trip(patient: _Patient) -> Finding:
-    ticket = patient.issue()
-    if not patient.lets_in(ticket):
+def _round_trip(probe: _Probe) -> Finding:
+    ticket = probe.issue()
+    if not probe.lets_in(ticket):
         message = "A new ticket was refused."
         return Finding("round trip", message, checks.ERROR, _LOST)
-    if patient.lets_in(ticket):
+    if probe.lets_in(ticket):
         message = "A spent ticket was accepted again."
         return Finding("round trip", message, checks.ERROR, _NOT_ATOMIC)
     return Finding("round trip", "A ticket was accepted once, and then refused.")
 
 
-def _race(patient: _Patient) -> Finding:
+def _race(probe: _Probe) -> Finding:
     """Let several threads show each ticket at the same moment."""
-    tickets = [patient.issue() for _ in range(RACES)]
+    tickets = [probe.issue() for _ in range(RACES)]
     start = Barrier(RACERS)
 
     def run(_: int) -> list[bool]:
@@ -188,7 +188,7 @@ def _race(patient: _Patient) -> Finding:
         try:
             for ticket in tickets:
                 start.wait()
-                won.append(patient.lets_in(ticket))
+                won.append(probe.lets_in(ticket))
         except BaseException:
             start.abort()
             raise
@@ -216,22 +216,22 @@ def _race(patient: _Patient) -> Finding:
     return Finding("race", message, checks.ERROR, hint, figures)
 
 
-def _expiry(patient: _Patient) -> Finding:
-    ticket = patient.issue(expire=1)
+def _expiry(probe: _Probe) -> Finding:
+    ticket = probe.issue(expire=1)
     time.sleep(1 + GRACE)
-    if patient.lets_in(ticket):
+    if probe.lets_in(ticket):
         message = f"A ticket for 1 second was accepted {1 + GRACE} seconds later."
         hint = "The storage ignores expiry, or its clock stands still."
         return Finding("expiry", message, checks.ERROR, hint)
     return Finding("expiry", "A ticket for 1 second was refused when it was over.")
 
 
-def _latency(patient: _Patient) -> Finding:
+def _latency(probe: _Probe) -> Finding:
     """Time pairs of issuing and consuming, one after the other."""
     times = []
     for _ in range(PAIRS):
         start = time.perf_counter()
-        patient.lets_in(patient.issue())
+        probe.lets_in(probe.issue())
         times.append((time.perf_counter() - start) * 1000)
     median, p99 = statistics.median(times), statistics.quantiles(times, n=100)[98]
     return Finding(
@@ -242,42 +242,42 @@ def _latency(patient: _Patient) -> Finding:
     )
 
 
-def _disconnect(patient: _Patient) -> Finding:
-    """Let the connection of a user who cannot exist hear that it must end.
+def _disconnect(probe: _Probe) -> Finding:
+    """Disconnect a user who cannot exist, and wait until their connection ends.
 
     The entry stays in the journal until it expires: readers that have seen it would
-    take its absence for a loss.
+    treat its absence as a loss.
     """
-    service, heard = patient.service, list[Revoked]()
+    service, heard = probe.service, list[Revoked]()
     live = LiveTickets(service, thread=False)
     nobody = f"{AUDIENCE}:{secrets.token_hex(8)}"
-    ticket = replace(patient.issue(), claims=CLAIMS | {"id": nobody})
+    ticket = replace(probe.issue(), claims=CLAIMS | {"id": nobody})
     live.poll()
     with live.watch(ticket, heard.append):
         start = time.perf_counter()
         service.disconnect(nobody)
         written = time.perf_counter()
-        while not heard and time.perf_counter() < written + PATIENCE:
+        while not heard and time.perf_counter() < written + HEARD_WITHIN:
             live.poll()
         read = time.perf_counter()
     if not heard:
-        message = "A connection did not hear that its user was disconnected."
+        message = "A connection did not end when its user was disconnected."
         return Finding("disconnect", message, checks.ERROR, _LOST)
     figures = {"written": (written - start) * 1000, "read": (read - written) * 1000}
     return Finding(
         "disconnect",
-        f"A connection heard that its user was disconnected: written in "
+        f"A connection ended when its user was disconnected: written in "
         f"{figures['written']:.2f} ms, read in {figures['read']:.2f} ms.",
         figures={name: round(figure, 3) for name, figure in figures.items()},
     )
 
 
-def _project(patient: _Patient) -> Finding:
+def _project(probe: _Probe) -> Finding:
     """Leave a mark of this project, and look for that of another one.
 
-    Projects are told apart by their SECRET_KEY. The mark says nothing of it.
+    Projects differ in their SECRET_KEY. The mark does not reveal it.
     """
-    service, backend = patient.service, patient.service.backend
+    service, backend = probe.service, probe.service.backend
     value = service.prefix + "project".ljust(43, "_")
     key = storage_key(value, AUDIENCE, prefix=service.prefix, hashed=service.hash_keys)
     mark = salted_hmac("realtime_ticket.doctor", "project", algorithm="sha256")

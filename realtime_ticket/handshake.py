@@ -1,4 +1,4 @@
-"""Read a handshake: find the ticket, choose the subprotocol, judge the origin.
+"""Read a handshake: find the ticket, choose the subprotocol, check the origin.
 
 Strings in, strings out: no I/O and no Django, so that every realtime server can use it
 with whatever its framework calls a header. ASGI servers need none of this: see
@@ -162,7 +162,7 @@ def _rule(origin: str) -> tuple[str, str, str]:
     match = _RULE.fullmatch(origin.lower()) if is_text else None
     if match is None:
         raise ValueError(
-            f"{origin!r} is no origin: write 'https://example.com', "
+            f"{origin!r} is not an origin: write 'https://example.com', "
             "'http://localhost:8000', 'http://localhost:*' or 'https://*.example.com'."
         )
     scheme, host, port = match.groups()
@@ -170,7 +170,7 @@ def _rule(origin: str) -> tuple[str, str, str]:
 
 
 def _names(host: str) -> Iterator[str]:
-    """Return what a rule may call a host: its name, or ``*.`` and a parent of it."""
+    """Return what rules may call a host: its name, and ``*.`` with each parent."""
     yield host
     while "." in host and not host.startswith("["):
         host = host.partition(".")[2]

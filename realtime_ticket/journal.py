@@ -54,8 +54,8 @@ class Journal:
     """The journal of one storage and prefix, to write disconnects to and read them.
 
     ``expire`` is how long an entry stays, in seconds; writers and readers need the
-    same. Safe to use from any thread. It is everybody's, so the backend sees nobody's
-    context variables: a tenant of the writer's would hide an entry from readers.
+    same. Safe to use from any thread. The backend is called without context variables:
+    the writer's tenant in one would hide an entry from readers.
     """
 
     def __init__(self, backend: BaseBackend, *, prefix: str, expire: int) -> None:

@@ -19,7 +19,7 @@ differ by up to ten seconds, a writer may use a slot eight seconds ahead, and Me
 drops an entry up to two seconds early."""
 
 _LATE: Final = 5.0
-"""Seconds without a reading after which what is read then is not news."""
+"""Seconds without a reading after which what is read then counts as late."""
 
 _HOLE: Final = 2.0
 """Seconds after which a slot that is empty before a taken one is a loss. Until then its
@@ -169,7 +169,7 @@ class JournalReader:
         trusted = wall - self._journal.expire + _WITNESS_MARGIN
         for slot, since in self._holes.items():
             is_old = monotonic - since > _HOLE
-            # Nobody can tell a hole in an old second from an entry that has expired.
+            # In an old second, a hole looks like an entry that has expired.
             is_loss = slot.second >= self._complete_from and slot.second > trusted
             if is_old and is_loss and slot not in unread and slot not in found:
                 yield _HOLES

@@ -16,7 +16,7 @@ class LazyTicket:
     """A ticket's value, issued on first use. One for each request.
 
     Django's templates call what is callable, so ``{{ realtime_ticket }}`` is the
-    ticket's string, or really None when there is no ticket: nobody is logged in, the
+    ticket's string, or None itself when there is no ticket: nobody is logged in, the
     storage is down, or anything else went wrong. It never raises, because error pages
     are rendered from the same templates. (A lazy object could not be None:
     ``{% if x is None %}`` compares identities.) Jinja2 prints it too, but must test

@@ -1,4 +1,4 @@
-"""Hears of disconnects: one thread for each service and process reads the journal."""
+"""Reads the journal of disconnects: one thread for each service and process."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class Listener:
             _end(ended)
             state.reader.remember(reading)
             state.last_read = reading.monotonic
-        self._log(state, reading)  # last, for a filter of somebody's may raise
+        self._log(state, reading)  # last, because a filter of the project may raise
 
     @property
     def _state(self) -> _State:

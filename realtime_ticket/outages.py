@@ -1,8 +1,8 @@
-"""What an outage is, in words that are safe to log: where, what, and what to do.
+"""Describe an outage in texts that are safe to log: where, what, and what to do.
 
-Drivers say it too, but what they say may hold a key, which is a ticket, or a password.
-So only the kind of an error is taken from them: its class, its code, and as a last
-resort a few phrases of the servers that give no code.
+The text of a driver may hold a key, which is a ticket, or a password. So only the kind
+of an error is used: its class, its code, and as a last resort a few known phrases of
+servers that give no code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Failure = TypeVar("Failure", bound=BaseException)
 logger = logging.getLogger("realtime_ticket")
 
 PAUSE: Final = 60
-"""Seconds for which a process says once that its storage fails."""
+"""Seconds in which a process logs an outage once."""
 
 
 class Outage(NamedTuple):
@@ -43,21 +43,21 @@ class Report:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._told = 0
-        self._spokesmen: dict[int, int] = {}
+        self._first_of: dict[int, int] = {}
 
     def __call__(self, error: StorageError) -> None:
         """Log the error, or count it for the next record."""
         number = next(self._numbers)
         period = int(time.monotonic() // PAUSE)
-        if self._spokesmen.setdefault(period, number) == number:
+        if self._first_of.setdefault(period, number) == number:
             unsaid, self._told = number - self._told - 1, number
-            self._spokesmen.pop(period - 1, None)
+            self._first_of.pop(period - 1, None)
             more = f" {unsaid} more calls have failed." if unsaid else ""
             logger.error("%s%s", error, more)
 
 
 def place_of(host: object, port: object = "") -> str:
-    """Return an address as it is written, or nothing for what may hold a password."""
+    """Return an address in its usual form, or nothing for what may hold a password."""
     host = str(host)
     if not host.startswith("/") and not _HOST.fullmatch(host):
         return ""
@@ -66,7 +66,7 @@ def place_of(host: object, port: object = "") -> str:
 
 
 def locate(error: Failure, place: str = "", kind: str = "") -> Failure:
-    """Note on the error where it happened, and its kind if we know, and return it."""
+    """Note on the error where it happened, and its kind if known, and return it."""
     noted: Any = error
     if place and not hasattr(error, "_realtime_ticket_place"):
         noted._realtime_ticket_place = place
@@ -85,9 +85,9 @@ def explain(
 ) -> Outage:
     """Return what the error of a driver means.
 
-    ``storage`` is the subject of the sentence, and ``setting`` says where it is. The
-    place that is noted on the error comes before ``place``. ``hints`` are those of the
-    storage itself, by kind.
+    ``storage`` is the subject of the sentence, and ``setting`` the setting with its
+    address. The place that is noted on the error comes before ``place``. ``hints`` are
+    those of the storage itself, by kind.
     """
     chain = list(_chain(error))
     places = (getattr(each, "_realtime_ticket_place", "") for each in chain)
@@ -103,7 +103,7 @@ def explain(
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield the error and what it came from. Some drivers close the circle."""
+    """Yield the error and its causes. Some drivers make the chain a circle."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         yield error
@@ -112,7 +112,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _kind_of(error: BaseException) -> str:
-    """Return the kind of this one error, empty for one that tells nothing."""
+    """Return the kind of this one error, empty if it is not known."""
     return (
         getattr(error, "_realtime_ticket_kind", "")
         or _by_class(error)
@@ -258,10 +258,10 @@ _WORDS: Final = {
     ),
     "missing": ("is not there", "Is it running? See the path in {setting}."),
     "denied": (
-        "does not let this process in",
+        "does not admit this process",
         "May the process's user read and write what {setting} names?",
     ),
-    "host": ("has a name that nobody knows", "Correct the host in {setting}."),
+    "host": ("has an unknown host name", "Correct the host in {setting}."),
     "other certificate": (
         "shows a certificate for another host",
         "Name the host in {setting} as the certificate does.",
@@ -272,7 +272,7 @@ _WORDS: Final = {
         "or renew the certificate.",
     ),
     "tls": (
-        "cannot be spoken to by TLS",
+        "cannot be reached with TLS",
         "Does this port speak TLS, and do both sides have a version in common? See "
         "{setting}.",
     ),
@@ -281,7 +281,7 @@ _WORDS: Final = {
         "Correct them in {setting}.",
     ),
     "permission": (
-        "does not let this user do what tickets need",
+        "does not allow this user to do what tickets need",
         "Grant the user of {setting} the rights.",
     ),
     "read-only": (
@@ -305,7 +305,7 @@ _WORDS: Final = {
         "{setting}.",
     ),
     "pool": (
-        "is asked by too many threads at once: no connection is free",
+        "has no free connection: too many threads use it at once",
         "Raise max_connections in {setting}.",
     ),
     "full": ("is full", "Give tickets more room, or a storage of their own."),

@@ -1,4 +1,4 @@
-"""Disconnects that the storage may not have, and the thread that sees to them."""
+"""Disconnects that the storage may not have, and the thread that writes them."""
 
 from __future__ import annotations
 
@@ -68,9 +68,10 @@ class Outbox:
     def confirm(self, slot: Slot, text: str) -> None:
         """Write an entry again soon, for a storage that may lose its memory.
 
-        Such a storage, Redis or Memcached, is killed a moment after it has taken the
-        entry, or its replica takes over without it. If nobody has read it yet, nobody
-        can miss it. In its slot it does no harm where it still is.
+        Such a storage, Redis or Memcached, can be killed a moment after it has stored
+        the entry, or a replica without it takes over. A reader that has not read it yet
+        cannot know that it is gone. If the entry is still there, writing it into its
+        own slot again does no harm.
         """
         state = self._state
         if self._journal.backend.database:  # which loses nothing that it took

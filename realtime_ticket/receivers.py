@@ -1,4 +1,4 @@
-"""What Django's own signals say of logins: they are named, and they end.
+"""Receivers of Django's own signals: they name a login, and they end its connections.
 
 No receiver raises. Django's logout stops when a receiver of its signal does, and then
 the session stays logged in.
@@ -28,8 +28,8 @@ logger = logging.getLogger("realtime_ticket")
 _LOCKED_OUT = "_realtime_ticket_locked_out"
 
 
-def _harmless(receiver: Callable[..., None]) -> Callable[..., None]:
-    """Let the receiver log what it raises."""
+def _never_raises(receiver: Callable[..., None]) -> Callable[..., None]:
+    """Log what the receiver raises."""
 
     @wraps(receiver)
     def wrapper(**kwargs: Any) -> None:
@@ -54,19 +54,20 @@ def connect() -> None:
         post_delete.connect(after_delete, sender=model, dispatch_uid="realtime_ticket")
 
 
-@_harmless
+@_never_raises
 def after_login(request: Any, user: Any, **kwargs: Any) -> None:
     """Name the session."""
     sessions.name_session(request, user)
 
 
-@_harmless
+@_never_raises
 def before_logout(request: Any, user: Any, **kwargs: Any) -> None:
     """Disconnect the session. The signal comes before it is gone.
 
-    At once, so that a rollback cannot lose it: the user wanted to leave. Where it saves
-    the session, its connections are refused for two minutes. After the commit again,
-    for what connected in the meantime without a session.
+    This is done at once, because the user wanted to leave, and a rollback must not lose
+    that. If a rollback keeps the session, its connections are refused for two minutes.
+    It is done again after the commit, for connections without a session that began in
+    the meantime.
     """
     if not conf.disconnects_by_itself():
         return
@@ -78,7 +79,7 @@ def before_logout(request: Any, user: Any, **kwargs: Any) -> None:
             transaction.on_commit(end, using=alias, robust=True)
 
 
-@_harmless
+@_never_raises
 def before_save(
     instance: Model,
     using: str,
@@ -88,8 +89,8 @@ def before_save(
 ) -> None:
     """Find out whether this locks the user out.
 
-    It asks the database, and only when it saves a user who is inactive or has no usable
-    password. What the instance was loaded with may be old.
+    It asks the database, but only for a user who is inactive or has no usable password.
+    The values that the instance was loaded with may be old.
     """
     if raw or not _is_user_model(type(instance)):
         return
@@ -97,7 +98,7 @@ def before_save(
     if not locks or not conf.disconnects_by_itself():
         return
     if instance._state.adding:
-        # Mostly a new user, but with the key of a stored one it takes their place.
+        # Usually a new user, but with the key of a stored one it replaces them.
         instance.__dict__[_LOCKED_OUT] = True
         return
     users = get_user_model()._base_manager.using(using)
@@ -105,7 +106,7 @@ def before_save(
     instance.__dict__[_LOCKED_OUT] = stored not in (None, locks)
 
 
-@_harmless
+@_never_raises
 def after_save(instance: Model, created: bool, using: str, **kwargs: Any) -> None:
     """Disconnect a user whose password was changed, or who is locked out."""
     if not _is_user_model(type(instance)):
@@ -120,7 +121,7 @@ def after_save(instance: Model, created: bool, using: str, **kwargs: Any) -> Non
         _disconnect_after_commit(instance, using)
 
 
-@_harmless
+@_never_raises
 def after_delete(instance: Model, using: str, **kwargs: Any) -> None:
     """Disconnect a user who was deleted."""
     if _is_user_model(type(instance)):
@@ -131,7 +132,7 @@ def _locks(user: Model, update_fields: frozenset[str] | None) -> dict[str, objec
     """Return the fields that are saved, and keep the user out."""
     locks: dict[str, object] = {}
     fields = {field.name for field in user._meta.concrete_fields}
-    # Not those that are deferred: looking at one would fetch it.
+    # Not deferred fields: to read one would fetch it.
     fields &= user.__dict__.keys()
     if update_fields is not None:
         fields &= update_fields
@@ -159,10 +160,10 @@ def _disconnect_after_commit(user: Model, using: str) -> None:
 class _Batch:
     """Users who are disconnected together, because one transaction concerns them all.
 
-    One by one, the deletion of 2,000 users in a QuerySet took half a minute. Whichever
-    of their callbacks is the first disconnects them. None comes without the others: a
+    One by one, the deletion of 2,000 users in a QuerySet took half a minute. The first
+    of their callbacks disconnects them all. Either all of the callbacks run or none: a
     batch ends where a savepoint begins or ends, and with the transaction, when Django
-    takes another list for the callbacks.
+    starts another list of callbacks.
     """
 
     def __init__(self, callbacks: list[Any], savepoints: list[Any]) -> None:
@@ -172,7 +173,7 @@ class _Batch:
 
     @classmethod
     def of(cls, connection: Any) -> _Batch:
-        """Return the batch that another user of this transaction belongs to."""
+        """Return the batch of this transaction, or of this savepoint."""
         callbacks, savepoints = connection.run_on_commit, connection.savepoint_ids
         batch: _Batch | None = getattr(connection, "_realtime_ticket_batch", None)
         if (
@@ -184,7 +185,7 @@ class _Batch:
         return batch
 
     def disconnect(self) -> None:
-        """Disconnect those who were not yet."""
+        """Disconnect the users who are not disconnected yet."""
         user_ids, self.user_ids = dict.fromkeys(self.user_ids), []
         if user_ids:
             disconnect_quietly(*user_ids)

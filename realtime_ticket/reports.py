@@ -1,4 +1,4 @@
-"""What Django's logs and error reports may say of a request that carries a ticket."""
+"""What Django's logs and error reports may show of a request with a ticket."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ logger = logging.getLogger("realtime_ticket")
 
 
 def logged_by_us(response: Response, request: HttpRequest) -> Response:
-    """Keep Django from logging a 503 as an error, which is a mail to ADMINS each time.
+    """Keep Django from logging a 503 as an error, which sends ADMINS a mail each time.
 
-    The service has logged the outage, once for many. Nor is the request in the record:
-    its headers may hold a ticket.
+    The service has logged the outage, once for many requests. The record does not hold
+    the request, whose headers may hold a ticket.
     """
     said = "Answered 503: %s", request.path
     log_response(*said, response=response, logger=logger, level="debug")
@@ -61,7 +61,7 @@ class TicketReporterFilter(SafeExceptionReporterFilter):
 
 
 def hide_tickets(request: HttpRequest) -> None:
-    """Let reports about this request show no ticket, and hide what they hid before."""
+    """Hide tickets in reports about this request, beside what they hid before."""
     default = get_default_exception_reporter_filter()
     vars(request)["exception_reporter_filter"] = _filter_of(type(default))  # type: ignore[arg-type]
 

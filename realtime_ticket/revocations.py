@@ -1,4 +1,4 @@
-"""What a disconnect is: its text, its key in the journal, whom it concerns. No I/O.
+"""A disconnect: its text, its key in the journal, and what it concerns. No I/O.
 
 A disconnect says that open connections must end, because the login that they came from
 has. Django writes it into a journal in the ticket storage, and each realtime server

@@ -20,6 +20,7 @@ from .journal import Journal
 from .listener import Listener
 from .outages import Report
 from .outbox import Outbox
+from .replies import Request
 from .tickets import Ticket
 
 Result = TypeVar("Result")
@@ -31,7 +32,7 @@ EXPIRE = 10
 """Seconds: enough for a page to connect, too short for a stolen ticket to matter."""
 
 MAX_EXPIRE = 30 * 24 * 60 * 60
-"""Seconds. Memcached takes more for a date, and the calendars of databases end."""
+"""Seconds. Memcached reads a larger number as a date, and dates of databases end."""
 
 
 class _Call(NamedTuple):
@@ -91,7 +92,7 @@ class TicketService:
         self._format = tickets.value_format(prefix)
         self._log = Report()
         self._batches: GroupCommit[Item | str | _Call, Any] = GroupCommit(
-            self._commit, thread_sensitive=backend.thread_sensitive
+            self._commit, thread_sensitive=backend.thread_sensitive, send=self._send
         )
 
     def issue(
@@ -274,23 +275,24 @@ class TicketService:
         session: str,
         max_age: int | None,
     ) -> tuple[Ticket, Item]:
-        """Return a new ticket and what the storage is to keep of it."""
+        """Return a new ticket, and what to store of it."""
         tickets.check_audience(audience)
         tickets.check_session(session, max_age)
         lifetime = self.expire if expire is None else check_expire(expire)
         issued_at = int(time.time())
-        data = tickets.encode(
+        value = tickets.new_value(self.prefix)
+        ticket, data = tickets.create(
             claims,
+            value=value,
             audience=audience,
             issued_at=issued_at,
             expires_at=issued_at + lifetime,
             session=session,
             max_age=max_age,
         )
-        value = tickets.new_value(self.prefix)
-        key = self._key(value, audience)
-        # Read back from the text, so that issue() returns just what consume() will.
-        ticket = tickets.decode(data, value=value, audience=audience)
+        key = tickets.storage_key(
+            value, audience, prefix=self.prefix, hashed=self.hash_keys
+        )
         return ticket, Item(key, data, lifetime)
 
     def _key(self, value: object, audience: str) -> str:
@@ -303,7 +305,7 @@ class TicketService:
         try:
             tickets.check_audience(audience)
         except ValueError:
-            # The audience may come from the client too, as part of a path.
+            # The client may choose the audience, for example in a path.
             raise InvalidTicket("malformed") from None
         return tickets.storage_key(
             value, audience, prefix=self.prefix, hashed=self.hash_keys
@@ -317,7 +319,7 @@ class TicketService:
     def _disconnects(
         self, user_ids: Sequence[UserId], session: str | None
     ) -> list[str]:
-        """Return the entries of the journal that say so."""
+        """Return the texts to write into the journal."""
         require_read_many(self.backend)
         users = [revocations.user_key(user_id) for user_id in user_ids]
         tickets.check_session("" if session is None else session, None)
@@ -328,7 +330,8 @@ class TicketService:
         return [*revocations.encode(kind, users, at=at, expire=expire, session=session)]
 
     def _require(self, added: bool) -> None:
-        # Two of 2**256 values cannot meet. A store that swallows its errors says so.
+        # Random values of 256 bits are never equal, so the key cannot be taken. This
+        # storage hides its errors.
         if not added:
             error = StorageError("The storage did not keep the ticket.")
             self.report(error)
@@ -359,10 +362,10 @@ class TicketService:
     async def _submit(self, what: Item | str) -> Any:
         """Call the backend, together with others: add an Item, or pop a key.
 
-        A backend that makes many calls one by one makes each with the context variables
-        of its own caller: the key or the place of a ticket may depend on a tenant that
-        is kept there. One that makes them together sees none, and for a lone call it
-        sees none either, or it would work until there are two.
+        A backend without a batch form gets each call with the context variables of its
+        caller, because the key or the place of a ticket may depend on a tenant in them.
+        A backend with a batch form gets none, not even for a single call: it would work
+        until two callers meet.
         """
         cls = type(self.backend)
         call: Item | str | _Call = what
@@ -378,12 +381,12 @@ class TicketService:
             raise
 
     def _translated(self, error: Exception, count: int = 1) -> list[Exception]:
-        """Return StorageErrors for what a driver raised, and any other as it is."""
+        """Return StorageErrors for an error of the driver, and any other as it is."""
         if isinstance(error, RealtimeTicketError):
             return [error] * count
         if not isinstance(error, self.backend.storage_errors):
             return [error] * count
-        # Not the driver's words: they may hold a key, and a key is a ticket.
+        # Without the driver's message: it may contain a key, and a key is a ticket.
         message, hint = self.backend.explain(error)
         outages: list[Exception] = []
         for _ in range(count):
@@ -392,13 +395,28 @@ class TicketService:
             outages.append(outage)
         return outages
 
-    def _commit(self, calls: list[Item | str | _Call]) -> list[Any]:
-        """Make the calls of one batch, see _submit()."""
+    def _send(self, calls: list[Item | str | _Call]) -> Request | None:
+        """Send the calls of one batch, if the backend can."""
+        plain = [call for call in calls if not isinstance(call, _Call)]
+        return self.backend.send(plain) if len(plain) == len(calls) else None
+
+    def _commit(
+        self, calls: list[Item | str | _Call], request: Request | None = None
+    ) -> list[Any]:
+        """Make the calls of one batch, see _submit(), or read what _send() sent."""
+        if request:
+            outcomes = self._outcomes(request.outcomes, len(calls))
+            return [
+                self._translated(outcome)[0]
+                if isinstance(outcome, Exception)
+                else outcome
+                for outcome in outcomes
+            ]
         backend = self.backend
         adds = [call for call in calls if isinstance(call, (Item, _Add))]
         pops = [call for call in calls if isinstance(call, (str, _Pop))]
-        added = self._outcomes(self._add, backend.add_many, adds)
-        popped = self._outcomes(backend.pop, backend.pop_many, pops)
+        added = self._made(self._add, backend.add_many, adds)
+        popped = self._made(backend.pop, backend.pop_many, pops)
         return [
             next(added if isinstance(call, (Item, _Add)) else popped) for call in calls
         ]
@@ -406,29 +424,32 @@ class TicketService:
     def _add(self, item: Item) -> bool:
         return self.backend.add(*item)
 
-    def _outcomes(
+    def _made(
         self,
         one: Callable[[Any], Any],
         many: Callable[[list[Any]], Sequence[Any]],
         calls: list[Any],
     ) -> Iterator[Any]:
-        """Return the outcome of each call. A failed batch failed for every caller."""
-        if not calls:
-            return iter(())
-        try:
+        """Make calls of one kind and return their outcomes."""
+
+        def make() -> Sequence[Any]:
             if isinstance(calls[0], _Call):
-                outcomes: Sequence[Any] = [
-                    call.context.run(one, call.argument) for call in calls
-                ]
-            else:
-                outcomes = [one(calls[0])] if len(calls) == 1 else many(calls)
-            if len(outcomes) != len(calls):  # or users would get each other's tickets
+                return [call.context.run(one, call.argument) for call in calls]
+            return [one(calls[0])] if len(calls) == 1 else many(calls)
+
+        return iter(self._outcomes(make, len(calls)) if calls else ())
+
+    def _outcomes(self, make: Callable[[], Sequence[Any]], count: int) -> Sequence[Any]:
+        """Return the outcome of each call. A failed batch failed for all callers."""
+        try:
+            outcomes = make()
+            if len(outcomes) != count:  # or users would get each other's tickets
                 raise RuntimeError(
-                    f"{self.backend!r} gave {len(outcomes)} results for {len(calls)}."
+                    f"{self.backend!r} gave {len(outcomes)} results for {count}."
                 )
         except Exception as exc:
-            outcomes = self._translated(exc, len(calls))
-        return iter(outcomes)
+            return self._translated(exc, count)
+        return outcomes
 
 
 def check_journal_expire(expire: int) -> int:

@@ -1,4 +1,4 @@
-"""The name of a login, in the session's data, and what tickets say of that login.
+"""The name of a login, in the session's data, and what tickets say about that login.
 
 Not the key of the session: it is a credential, it changes while the user stays logged
 in, and in signed cookies it is the whole session.
@@ -23,7 +23,7 @@ _NAME_BYTES: Final = 16
 
 
 class Login(NamedTuple):
-    """What a ticket says of the login that it came from; see TicketService.issue()."""
+    """What a ticket says about its login; see TicketService.issue()."""
 
     session: str = ""
     max_age: int | None = None
@@ -32,8 +32,8 @@ class Login(NamedTuple):
 def name_session(request: HttpRequest | None, user: Any) -> None:
     """Give the session of a user who logged in a name, unless it has one.
 
-    A session that is not this user's is left alone: an API that logs in with a token
-    may have been sent the cookie of someone else.
+    The session of another user is not changed: a request that logs in with a token may
+    carry the cookie of someone else.
     """
     session = _session_of(request)
     if session is not None and owner_of(session) == user.pk:
@@ -41,13 +41,13 @@ def name_session(request: HttpRequest | None, user: Any) -> None:
 
 
 def login_of(request: HttpRequest, user: Any) -> Login:
-    """Return what to say of this user's login: nothing without a session of theirs.
+    """Return what a ticket says about this user's login: nothing without a session.
 
-    Never write to the session: each page asks for tickets, and a session that is
-    written lives longer.
+    Never write to the session: each page asks for tickets, and saving a session
+    prolongs it.
     """
     session = _session_of(request)
-    # One that is empty was not read yet, and reading makes the answer vary by cookie.
+    # An empty one was not read yet, and reading makes the response vary by cookie.
     if session is None or session.is_empty() or owner_of(session) != user.pk:
         return Login()
     return Login(name_of(session), max(0, int(session.get_expiry_age())))
@@ -64,8 +64,8 @@ def ended_by_logout(
 ) -> list[tuple[int | str, str]]:
     """Return whose connections a logout ends: ids as in tickets, each with a session.
 
-    It ends the session of the user who is logged in there. ``user`` may be another one,
-    of a token or of impersonation; tickets of theirs name no session.
+    A logout ends the session of the user who is logged in there. ``user`` may be
+    another one, of a token or of impersonation; their tickets name no session.
     """
     ended: list[tuple[int | str, str]] = []
     owner = None
@@ -78,7 +78,7 @@ def ended_by_logout(
 
 
 def ticket_id(pk: Any) -> int | str:
-    """Return what tickets have as ``id`` for a user with this primary key."""
+    """Return the ``id`` in the tickets of a user with this primary key."""
     return pk if isinstance(pk, int) else str(pk)
 
 

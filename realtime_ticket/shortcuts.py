@@ -92,20 +92,20 @@ def _get_user_again(ticket: Ticket) -> AbstractBaseUser:
 
 
 def _told_by(request: HttpRequest) -> tuple[dict[str, Any], Login]:
-    """Return what a ticket says of this request. It may ask the database."""
+    """Return the claims and the login of this request. It may query the database."""
     claims = _user_claims(request.user) | _extra_claims(request)
     return claims, login_of(request, request.user)
 
 
 def _user_claims(user: Any) -> dict[str, Any]:
-    # Django REST framework says None where UNAUTHENTICATED_USER is None.
+    # In Django REST framework, it is None where UNAUTHENTICATED_USER is.
     if user is None or not user.is_authenticated:
         raise NotAuthenticated("A ticket is for a logged-in user.")
     return {"id": ticket_id(user.pk), "username": _username(user)}
 
 
 def _username(user: Any) -> str:
-    """Return the username as a ticket says it: text, and empty where there is none."""
+    """Return the username as a ticket has it: a str, empty for a user without one."""
     username = user.get_username()
     return "" if username is None else str(username)
 

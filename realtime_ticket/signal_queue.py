@@ -1,8 +1,8 @@
-"""Signals from coroutines: how their receivers are kept from holding up everybody.
+"""Signals from coroutines, whose receivers must not delay other calls.
 
 Django runs a plain receiver in the thread that also runs the batches of databases and
-caches. Anybody can have tickets rejected, thousands in a second, and that thread would
-do nothing else.
+caches. Anyone can send thousands of bad tickets in a second, and that thread would be
+busy with receivers alone.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ logger = logging.getLogger("realtime_ticket")
 class SignalQueue:
     """Send signals from coroutines, those of each kind one after the other.
 
-    Where a request, or a thread that waits, has a thread of its own for synchronous
-    code, receivers run there and at once, as with Django's ``asend_robust()``.
+    In a request, and under ``async_to_sync``, there is a thread for its synchronous
+    code. Receivers run there and at once, as with Django's ``asend_robust()``.
     """
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class _Queue:
         self._name = name
         self._loop = loop
         self._waiting: deque[tuple[Send, Context, asyncio.Future[None]]] = deque()
-        self._worker: asyncio.Task[None]  # which the event loop would let go of
+        self._worker: asyncio.Task[None]  # the event loop has only a weak reference
         self._busy = False
         self._lost = 0
         self._logged_at = 0.0

@@ -1,4 +1,4 @@
-"""The service that Django's side uses: it sends signals, and keeps tickets secret."""
+"""The service that Django uses: it sends signals, and keeps tickets secret."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SignallingService(TicketService):
     arevoke = sensitive_variables()(TicketService.arevoke)
     # In the thread of a batch, none of the above is among the callers.
     _commit = sensitive_variables()(TicketService._commit)
-    # What a coroutine calls is not protected by it: a frame does not know that caller.
+    # A coroutine does not protect what it calls: a frame does not know that caller.
     _prepare = sensitive_variables()(TicketService._prepare)
     _key = sensitive_variables()(TicketService._key)
     _open = sensitive_variables()(TicketService._open)

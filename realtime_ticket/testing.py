@@ -1,4 +1,4 @@
-"""The tests that every storage backend must pass, yours too.
+"""The tests that every storage backend must pass, your own too.
 
 .. code-block:: python
 
@@ -45,7 +45,7 @@ from .tickets import MAX_DATA, new_value, storage_key
 
 T = TypeVar("T")
 
-_PATIENCE: Final = 60.0
+_TIMEOUT: Final = 60.0
 """Seconds after which a clause that hangs has failed."""
 
 _LIFETIME: Final = 60
@@ -76,7 +76,7 @@ class BackendContract:
     # What is stored
 
     def test_a_text_is_handed_out_once(self) -> None:
-        """``pop`` returns what ``add`` stored, and None ever after."""
+        """``pop`` returns what ``add`` stored, and None from then on."""
         with self._store() as store:
             key = store.new_key()
             assert store.add(key, '{"id":1}') is True
@@ -127,7 +127,7 @@ class BackendContract:
     # How long
 
     def test_texts_expire(self) -> None:
-        """A text never outlives its time, and dies at most a second before it."""
+        """A text never outlives its lifetime, and ends at most a second early."""
         aged = self._aged()
         assert aged.early == "early" or not aged.in_time, "expired over a second early"
         assert aged.late is None, "outlived its time"
@@ -169,7 +169,7 @@ class BackendContract:
             def run(gate: Any) -> list[str]:
                 name, stored = str(threading.get_ident()), []
                 for key in keys:
-                    gate.wait(_PATIENCE)
+                    gate.wait(_TIMEOUT)
                     if store.add(key, name):
                         stored.append(f"{key} {name}")
                 return stored
@@ -195,16 +195,16 @@ class BackendContract:
             assert other.pop(key) == "shared"
 
     def test_both_doors_lead_to_one_storage(self) -> None:
-        """What the synchronous door adds, the asynchronous one pops, and vice versa."""
+        """Async calls pop what synchronous calls add, and the other way round."""
         with self._store() as store:
-            doors = [Store(store.backend), AsyncStore(store.backend)]
-            for one, other in (doors, doors[::-1]):
+            stores = [Store(store.backend), AsyncStore(store.backend)]
+            for one, other in (stores, stores[::-1]):
                 key = one.new_key()
                 assert one.add(key, "here") is True
                 assert other.pop(key) == "here"
 
     def test_a_used_instance_survives_fork(self) -> None:
-        """Parent and children go on with an instance that was used before the fork."""
+        """Parent and children can use an instance that was used before the fork."""
         self._require_processes()
         with self._store() as store:
             assert store.pop(store.new_key()) is None
@@ -232,7 +232,7 @@ class BackendContract:
     # The journal of disconnects
 
     def test_reading_takes_nothing(self) -> None:
-        """``read_many`` answers in order, again and again; ``pop`` still takes."""
+        """``read_many`` answers in order each time, and ``pop`` works after it."""
         with self._journal() as (store, keys):
             a, b, c = keys[:3]
             assert store.add_many([Item(a, "A", 60), Item(c, "C", 60)]) == [True] * 2
@@ -250,7 +250,7 @@ class BackendContract:
             assert store.read_many([*strangers, key]) == [None] * 3 + ["mine"]
 
     def test_reading_leaves_out_what_expired(self) -> None:
-        """``read_many`` returns None for a text whose time is over."""
+        """``read_many`` returns None for an expired text."""
         with self._journal() as (store, keys):
             dead, alive = keys[:2]
             items = [Item(dead, "dead", 1), Item(alive, "alive", _LIFETIME)]
@@ -294,7 +294,7 @@ class BackendContract:
             assert ended[2:] == ["phone of 7"]
 
     def test_many_users_are_disconnected_at_once(self) -> None:
-        """10,000 users in one call are heard of in one reading, within seconds."""
+        """One reading finds 10,000 users of one call, within seconds."""
         with self._stage() as (store, live):
             ended: list[str] = []
             for user_id in (0, 5_000, 9_999, 10_000):
@@ -306,7 +306,7 @@ class BackendContract:
             assert time.monotonic() - started < 10
 
     def test_racing_disconnects_are_all_heard(self) -> None:
-        """What 8 threads write to the journal at the same moment is all read."""
+        """All that 8 threads write to the journal at the same moment is read."""
         with self._stage() as (store, live):
             ended: list[str] = []
             names = [f"{thread}-{n}" for thread in range(8) for n in range(20)]
@@ -316,7 +316,7 @@ class BackendContract:
 
             def run(gate: Any) -> None:
                 thread = next(waiting)
-                gate.wait(_PATIENCE)
+                gate.wait(_TIMEOUT)
                 for n in range(20):
                     store.disconnect(7, session=f"{thread}-{n}")
 
@@ -326,7 +326,7 @@ class BackendContract:
 
     @contextmanager
     def _stage(self) -> Iterator[tuple[Store, LiveTickets]]:
-        """Give a store that disconnects, and live tickets on another instance."""
+        """Yield a store that disconnects, and live tickets on another instance."""
         prefix = f"rt_{os.urandom(8).hex()}"
         with self._store() as store:
             if not store.backend.supports_read_many():
@@ -344,7 +344,7 @@ class BackendContract:
     def _journal(
         self, make: Callable[[], BaseBackend] | None = None
     ) -> Iterator[tuple[Store, list[str]]]:
-        """Give a store and 500 keys of one second of a journal. Skip without any."""
+        """Yield a store and 500 keys of one second of a journal. Skip without any."""
         with self._store(make) as store:
             if not store.backend.supports_read_many():
                 raise unittest.SkipTest("the backend has no read_many()")
@@ -462,7 +462,7 @@ class BackendContract:
 
 
 class Store:
-    """A backend behind the door by which the service uses it."""
+    """A backend, called as the service calls it."""
 
     def __init__(self, backend: BaseBackend) -> None:
         self.backend = backend
@@ -494,13 +494,13 @@ class Store:
         """Pop each key at the moment when all the others do."""
         texts = []
         for key in keys:
-            gate.wait(_PATIENCE)
+            gate.wait(_TIMEOUT)
             texts.append(self.pop(key))
         return texts
 
     def add_and_pop(self, gate: Any) -> None:
         """Add and pop texts that name their key, so that a crossed reply shows."""
-        gate.wait(_PATIENCE)
+        gate.wait(_TIMEOUT)
         for _ in range(25):
             keys = [self.new_key() for _ in range(3)]
             assert self.add_many(_named(keys)) == [True] * 3
@@ -548,7 +548,7 @@ class AsyncStore(Store):
         """Pop each batch at the moment when all the others do."""
         rounds = []
         for keys in batches:
-            gate.wait(_PATIENCE)
+            gate.wait(_TIMEOUT)
             rounds.append(await self._gather(keys))
         return rounds
 
@@ -560,7 +560,7 @@ class AsyncStore(Store):
                 assert await self._gather(keys[:1]) == keys[:1]
                 assert await self._gather(keys) == [None, *keys[1:]]
 
-        gate.wait(_PATIENCE)
+        gate.wait(_TIMEOUT)
         async_to_sync(session)()
 
 
@@ -620,7 +620,7 @@ class AsyncDoor:
                 assert await store._gather(keys) == keys
 
         def run(gate: Any) -> None:
-            gate.wait(_PATIENCE)
+            gate.wait(_TIMEOUT)
             _run(session())
 
         _in_threads(2, run)
@@ -633,9 +633,9 @@ class AsyncDoor:
         store.add_many(_named(keys))
         crowd = [[key] * 4 for key in keys]
         results = _in_threads(8, lambda gate: _run(store.pop_each(crowd, gate)))
-        lanes = [list(lane) for rounds in results for lane in zip(*rounds, strict=True)]
+        texts = [list(each) for rounds in results for each in zip(*rounds, strict=True)]
         store.service.close()
-        _assert_one_winner_each(keys, lanes)
+        _assert_one_winner_each(keys, texts)
 
     def test_coroutines_race_for_one_winner(self) -> None:
         """Of 200 coroutines that pop one key, exactly one gets it."""
@@ -648,11 +648,11 @@ class AsyncDoor:
 
 
 def _run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run it in a new event loop, as long as our patience lasts."""
+    """Run it in a new event loop, for ``_TIMEOUT`` seconds at most."""
 
     async def main() -> T:
         try:
-            return await asyncio.wait_for(coroutine, _PATIENCE)
+            return await asyncio.wait_for(coroutine, _TIMEOUT)
         finally:
             await sync_to_async(_close_djangos_connections)()
 
@@ -740,7 +740,7 @@ def _in_processes(
             join.add_and_pop(gate)
         results = []
         for receiver, _ in ends:
-            assert receiver.poll(_PATIENCE), "a process hangs"
+            assert receiver.poll(_TIMEOUT), "a process hangs"
             result, error = receiver.recv()
             assert not error, error
             results.append(result)

@@ -27,6 +27,7 @@ MAX_DATA: Final = 4096
 _SECRET_BYTES: Final = 32
 _SECRET_FORMAT: Final = "[A-Za-z0-9_-]{43}"
 _RESERVED: Final = frozenset({"iat", "exp", "aud", "sid", "max_age"})
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _MAX_SAFE_INTEGER: Final = 2**53 - 1
 """The largest integer that JavaScript's numbers hold exactly (RFC 8259, section 6)."""
 
@@ -36,7 +37,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _finite(number: str) -> float:
-    """Return the float. Refuse what would become Infinity, which JSON cannot say."""
+    """Return the float. Refuse a number that would become Infinity."""
     value = float(number)
     return value if isfinite(value) else _refuse(number)
 
@@ -117,8 +118,8 @@ def storage_key(
     The audience is part of the key, so a server with another audience does not find the
     ticket, does not spend it and learns nothing.
     """
-    # Joined and not formatted: a subclass of str formats as it pleases, an Enum as its
-    # name, and only its characters were checked.
+    # Joined and not formatted: a subclass of str may format as something else, as an
+    # Enum does, but only its characters were checked.
     key = ":".join([value, audience] if audience else [value])
     return prefix + sha256(key.encode()).hexdigest() if hashed else key
 
@@ -139,7 +140,7 @@ def check_audience(audience: object) -> None:
 
 
 def check_session(session: object, max_age: object) -> None:
-    """Accept what a ticket says of its login. Raise ValueError for anything else."""
+    """Accept the session and max_age of a ticket. Raise ValueError for other values."""
     if not isinstance(session, str) or len(session) > MAX_SESSION:
         raise ValueError(f"A session is a str of at most {MAX_SESSION} characters.")
     is_time = type(max_age) is int and 0 <= max_age <= _MAX_SAFE_INTEGER
@@ -147,56 +148,70 @@ def check_session(session: object, max_age: object) -> None:
         raise ValueError(f"max_age is an int of 0 to {_MAX_SAFE_INTEGER} seconds.")
 
 
-def encode(
+def create(
     claims: dict[str, Any],
     *,
+    value: str,
     audience: str,
     issued_at: int,
     expires_at: int,
     session: str = "",
     max_age: int | None = None,
-) -> str:
-    """Return the text to store: one compact ASCII JSON object.
+) -> tuple[Ticket, str]:
+    """Return a new ticket, and the text to store: one compact ASCII JSON object.
 
-    Raise InvalidClaims when the claims lack ``id`` or ``username``, use a reserved name
-    (``iat``, ``exp``, ``aud``, ``sid``, ``max_age``), are not JSON, or are longer than
-    4 KiB.
+    The ticket is what decode() makes of that text. Raise InvalidClaims when the claims
+    lack ``id`` or ``username``, use a reserved name (``iat``, ``exp``, ``aud``,
+    ``sid``, ``max_age``), are not JSON, or are longer than 4 KiB.
     """
-    if not isinstance(claims, dict) or not _identifies(claims):
+    claims = dict(claims) if isinstance(claims, dict) else {}
+    if not _identifies(claims):
         raise InvalidClaims("Claims need an 'id' (int or str) and a 'username' (str).")
-    if taken := _RESERVED.intersection(claims):
-        raise InvalidClaims(f"Claims may not use the names {sorted(taken)}.")
-    fields = {
-        "id": claims["id"],
-        "username": claims["username"],
-        "iat": issued_at,
-        "exp": expires_at,
-    }
-    if audience:
-        fields["aud"] = audience
-    if session:
-        fields["sid"] = session
-    if max_age is not None:
-        fields["max_age"] = max_age
-    fields |= claims
+    if not _RESERVED.isdisjoint(claims):
+        taken = sorted(_RESERVED.intersection(claims))
+        raise InvalidClaims(f"Claims may not use the names {taken}.")
     try:
-        fields["id"] = _portable(claims["id"])
+        claims["id"] = _portable(claims["id"])
+        fields = {
+            "id": claims["id"],
+            "username": claims["username"],
+            "iat": issued_at,
+            "exp": expires_at,
+        }
+        if audience:
+            fields["aud"] = audience
+        if session:
+            fields["sid"] = session
+        if max_age is not None:
+            fields["max_age"] = max_age
+        fields |= claims
         data = _JSON_ENCODER.encode(fields)
         _check_characters(data, fields)
     except (TypeError, ValueError, RecursionError) as exc:
         raise InvalidClaims(f"Claims must be JSON: {exc}") from exc
     if len(data) > MAX_DATA:
         raise InvalidClaims(f"Claims take {len(data)} bytes of JSON, over {MAX_DATA}.")
-    return data
+    if not _kept_by_json(claims):
+        return decode(data, value=value, audience=audience), data
+    ticket = Ticket(
+        value=value,
+        claims=claims,
+        audience=audience,
+        issued_at=issued_at,
+        expires_at=expires_at,
+        session=session,
+        max_age=max_age,
+    )
+    return ticket, data
 
 
 def decode(data: str, *, value: str, audience: str) -> Ticket:
     """Return the ticket that the stored text describes.
 
     Raise InvalidTicket with the reason ``mismatch`` when the text is not a ticket's, or
-    is another audience's: someone else wrote it.
+    belongs to another audience: something else wrote it.
     """
-    # A storage that was tampered with can hand out bytes as well: SQLite does.
+    # If the storage was tampered with, it may return bytes as well. SQLite does.
     is_text = isinstance(data, str) and data.isascii() and len(data) <= MAX_DATA
     try:
         claims = _JSON_DECODER.decode(data) if is_text else None
@@ -234,6 +249,16 @@ def decode(data: str, *, value: str, audience: str) -> Ticket:
     )
 
 
+def _kept_by_json(claims: dict[str, Any]) -> bool:
+    """Tell whether JSON returns these claims just as they are.
+
+    It does not where a tuple becomes a list, a number that is a name becomes text, or
+    an object of a subclass becomes one of its base class. False for all nested claims.
+    """
+    are_text = {*map(type, claims)} == {str}
+    return are_text and _SCALARS.issuperset(map(type, claims.values()))
+
+
 def _identifies(claims: dict[str, Any]) -> bool:
     """Tell whether the claims name a user."""
     user_id, username = claims.get("id"), claims.get("username")
@@ -242,10 +267,10 @@ def _identifies(claims: dict[str, Any]) -> bool:
 
 
 def _integer(number: object) -> int | None:
-    """Return the integer that a number in JSON is, or None for anything else.
+    """Return a number of JSON as an integer, or None if it is not one.
 
-    7, 7.0 and 7e0 are one number, and JavaScript cannot tell them apart. Nor can it
-    tell integers beyond 2^53 - 1 apart, so they are refused.
+    7, 7.0 and 7e0 are the same number, which JavaScript cannot tell apart. Nor can it
+    tell integers beyond 2^53 - 1 apart, so None is returned for them.
     """
     if isinstance(number, float) and number.is_integer():
         number = int(number)
@@ -255,17 +280,17 @@ def _integer(number: object) -> int | None:
 
 
 def _check_characters(data: object, value: object) -> None:
-    """Raise ValueError for half of a surrogate pair, which is no character.
+    """Raise ValueError for half of a surrogate pair, which is not a character.
 
-    JSON can write it (RFC 8259, section 8.2), but some readers cannot hold it, and
-    nobody can encode it in UTF-8.
+    JSON can contain one (RFC 8259, section 8.2), but it cannot be encoded in UTF-8, and
+    strings of some languages cannot contain it.
     """
     if isinstance(data, str) and ("\\ud" in data or "\\uD" in data):
         json.dumps(value, ensure_ascii=False).encode()
 
 
 def _portable(user_id: int | str) -> int | str:
-    """Return an id that every JSON reader keeps: a big integer becomes a string."""
+    """Return an id that every reader of JSON keeps: a big integer becomes a string."""
     if isinstance(user_id, int) and abs(user_id) > _MAX_SAFE_INTEGER:
         return str(user_id)
     return user_id

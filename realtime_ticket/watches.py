@@ -1,4 +1,4 @@
-"""The open connections of a process, and the disconnects that it has heard of."""
+"""The open connections of a process, and the disconnects that it has read."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Watches:
         return self._size
 
     def add(self, watch: Watch, end_at: float | None) -> None:
-        """Take a watch in, to be ended at that time, or never."""
+        """Add a watch, to be ended at that time, or never."""
         self._by_user[watch.user].add(watch)
         self._size += 1
         if end_at is not None:

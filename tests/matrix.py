@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,9 +28,11 @@ import redis
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from examples.servers import SERVERS
+from examples.servers import SERVERS, shell
+from examples.servers import Server as Example
 from realtime_ticket.handshake import PROTOCOL
-from tests import servers
+from tests import http2, servers
+from tests.dialling import Dial, Refused, Session, Shown
 from tests.processes import free_ports, listens, running
 
 ROOT = Path(__file__).parents[1]
@@ -41,33 +43,6 @@ EXPIRE = 3
 """Seconds that the demo's tickets live."""
 
 USERS = [f"user-{number}" for number in range(200)]
-
-Shown = tuple[str, str]
-"""A carrier, and the ticket that it carries."""
-
-
-@dataclass(frozen=True)
-class Session:
-    """A client's open connection: what it was told, and how it says something."""
-
-    greeting: str
-    say: Callable[[str], Awaitable[str]]
-    closed: Callable[[], Awaitable[int | str | None]]
-    """Waits until the server ends it, and returns how: its code, or what it says."""
-    subprotocol: str | None = None
-    headers: str = ""
-
-
-class Refused(Exception):
-    """The server did not let the client in. It said so with this status."""
-
-    def __init__(self, status: int | str) -> None:
-        super().__init__(status)
-        self.status = status
-
-
-Dial = Callable[..., AbstractAsyncContextManager[Session]]
-"""Called with a port, what is shown, and ``origin``. Raises Refused."""
 
 
 @asynccontextmanager
@@ -162,7 +137,8 @@ class Row:
     where that is not as a bad one. ``discreet`` tells that its log names requests and
     never a ticket. ``cautious`` is a text of the example, and what to put in its place
     so that a client without an origin is refused. It needs Python ``modules``,
-    ``programs``, and ``paths`` of the checkout.
+    ``programs``, and ``paths`` of the checkout. ``command`` are words for Python that
+    start the example which the name begins with, where that is not the example's own.
     """
 
     name: str
@@ -179,6 +155,15 @@ class Row:
     modules: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
+    command: str = ""
+
+    @property
+    def example(self) -> Example:
+        """Return the example, and how this row starts it."""
+        if not self.command:
+            return SERVERS[self.name]
+        folder, _, _ = self.name.partition("-")
+        return Example(folder, shell(self.command))
 
     def missing(self) -> str | None:
         """Return why this server cannot be tested, or None."""
@@ -233,7 +218,24 @@ ROWS = {row.name: row for row in [
         carriers=("query", "authorization")),
     Row(name="websockets", modules=("websockets",), events=None, ended=4401),
 ]}
+
+ON_OTHER_SERVERS = {row.name: row for row in [
+    Row(name="starlette-granian", modules=("starlette", "granian"), discreet=True,
+        command="-m granian --interface asgi --port $PORT --workers-kill-timeout 3"
+                " --access-log server:app"),
+    Row(name="starlette-gunicorn", modules=("starlette", "gunicorn"),
+        refused=403, down=403,
+        command="-m gunicorn -k asgi -b 127.0.0.1:$PORT --graceful-timeout 3"
+                " server:app"),
+    Row(name="starlette-hypercorn-http2", modules=("starlette", "hypercorn", "h2"),
+        discreet=True, dial=http2.websocket,
+        command="-m hypercorn -b 127.0.0.1:$PORT --graceful-timeout 3"
+                " --access-logfile - server:app"),
+]}
+"""An example on servers that it does not come with."""
 # fmt: on
+
+EVERY_ROW = ROWS | ON_OTHER_SERVERS
 
 
 class Redis:
@@ -519,7 +521,7 @@ def serving(
     row: Row, world: World, folder: Path, *edits: tuple[str, str]
 ) -> Iterator[Server]:
     """Run an example until the block ends, or a copy in which texts are replaced."""
-    example, port, log = SERVERS[row.name], free_ports()[0], folder / "log"
+    example, port, log = row.example, free_ports()[0], folder / "log"
     directory = example.directory
     if edits:
         directory = folder / "edited"

@@ -75,6 +75,11 @@ PARTS = [
         runs=("measured", "row"),
     ),
     Part(
+        "engines",
+        "The contract on newer servers than Debian's, and what all tests run with.",
+        ("engines/test_*.py", "test_tested_with.py"),
+    ),
+    Part(
         "scale_out",
         "Redis Sentinel, Redis Cluster, and replicas.",
         ("test_scale_out.py",),
@@ -105,6 +110,7 @@ PARTS = [
         "tools",
         "The layers of the package, the mutants, and the benchmarks.",
         (
+            "test_ci.py",
             "test_imports.py",
             "test_layering.py",
             "test_mutants.py",

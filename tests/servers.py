@@ -70,7 +70,9 @@ PROGRAMS = {
     "redis-cluster": ("redis-server", "redis"),
     "memcached": ("memcached", "pymemcache"),
     "twemproxy": ("nutcracker", "redis"),
+    "haproxy": ("haproxy", "redis"),
     "postgresql": ("postgres", "psycopg"),
+    "pgbouncer": ("pgbouncer", "psycopg"),
     "mariadb": ("mariadbd", "MySQLdb"),
 }
 """The program of each server, and the Python module that talks to it."""
@@ -88,8 +90,11 @@ def missing(name: str) -> str | None:
     return None
 
 
-def find(program: str) -> str | None:
-    """Return the path of a program, also where Debian keeps its servers."""
+def find(program: str, folder: Path | None = None) -> str | None:
+    """Return the path of a program: in this folder, or anywhere, also where Debian
+    keeps its servers."""
+    if folder is not None:
+        return shutil.which(program, path=str(folder))
     folders = [os.environ.get("PATH", ""), "/usr/sbin"]
     folders += map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
     return shutil.which(program, path=os.pathsep.join(folders))
@@ -184,14 +189,15 @@ def until_clock_is_steady(path: Path) -> None:
             return
 
 
-def make_postgresql(folder: Path) -> Path:
-    """Make an empty PostgreSQL, and return its folder."""
+def make_postgresql(folder: Path, programs: Path | None = None) -> Path:
+    """Make an empty PostgreSQL, with the programs in a folder or with Debian's, and
+    return its folder."""
     folder.mkdir()
     if os.getuid() == 0:
         shutil.chown(folder, "postgres")
     subprocess.run(
-        [*as_postgres(), find("initdb"), "-D", str(folder / "data"), "-U", "postgres",
-         "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"],
+        [*as_postgres(), find("initdb", programs), "-D", str(folder / "data"),
+         "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"],
         check=True,
         capture_output=True,
         cwd="/",
@@ -199,15 +205,18 @@ def make_postgresql(folder: Path) -> Path:
     return folder
 
 
-def start_postgresql(folder: Path, *options: str) -> subprocess.Popen[bytes]:
+def start_postgresql(
+    folder: Path, *options: str, programs: Path | None = None
+) -> subprocess.Popen[bytes]:
     """Start it, on a Unix socket, and on a port if the options say so."""
+    pg_isready = find("pg_isready", programs)
     return run(
-        [*as_postgres(), find("postgres"), "-D", str(folder / "data"), "-k",
+        [*as_postgres(), find("postgres", programs), "-D", str(folder / "data"), "-k",
          str(folder), "-c", "listen_addresses=", "-c", "fsync=off",
          "-c", "max_connections=200", *options],
         folder,
         ready=lambda: any(
-            succeeds(find("pg_isready"), "-q", "-h", str(folder), "-p", path.suffix[1:])
+            succeeds(pg_isready, "-q", "-h", str(folder), "-p", path.suffix[1:])
             for path in folder.glob(".s.PGSQL.*[0-9]")
         ),
     )  # fmt: skip
@@ -304,7 +313,8 @@ def succeeds(*command: str | None) -> bool:
 class Node:
     """A Redis on a port, which can be killed, frozen, and started again."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, program: str = "redis-server") -> None:
+        self.program = find(program)
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="node-", dir=DIRECTORY))
         self.options = options
@@ -317,7 +327,7 @@ class Node:
     def start(self) -> None:
         """Start it, after a kill again: empty, and on the same port."""
         self.process = run(
-            [find("redis-server"), "--port", str(self.port), "--bind", "127.0.0.1",
+            [self.program, "--port", str(self.port), "--bind", "127.0.0.1",
              "--save", "", "--repl-diskless-sync-delay", "0",
              "--repl-ping-replica-period", "1", "--dir", str(self.folder),
              *self.options],
@@ -386,7 +396,7 @@ class Sentinel(Node):
             f"sentinel down-after-milliseconds {self.name} 1000\n"
             f"sentinel failover-timeout {self.name} 2000\n"
         )
-        command = [find("redis-server"), str(file), "--sentinel"]
+        command = [self.program, str(file), "--sentinel"]
         self.process = run(command, self.folder, ready=self.answers)
         for name, period in ("INFO", 500), ("PUBLISH", 250), ("PING", 300):
             with suppress(Exception):  # Redis before 7 keeps to its ten seconds

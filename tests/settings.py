@@ -9,7 +9,7 @@ from redis.retry import Retry
 
 from tests import servers
 
-SECRET_KEY = "for tests only"
+SECRET_KEY = "for tests only, and as long as a signature with HS256 asks for"
 DEBUG = False
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
 ROOT_URLCONF = "tests.urls"

@@ -240,7 +240,7 @@ class TestConnections:
         assert backend._connection.cache is not mine
 
     def test_serve_many_batches(self, backend: CacheBackend) -> None:
-        """Batches of coroutines do not each connect anew, as caches[alias] would.
+        """Batches of coroutines do not each connect again, as caches[alias] would.
 
         Mutants: cache-connects-for-each-call.
         """

@@ -26,7 +26,7 @@ from realtime_ticket import (
     Ticket,
     TicketService,
 )
-from realtime_ticket.backends import _database_connection, database
+from realtime_ticket.backends import _database_connection, _database_expiry
 from realtime_ticket.backends._database_sql import (
     MARIADB,
     MYSQL,
@@ -82,13 +82,13 @@ def service(alias: str) -> Iterator[TicketService]:
 
 @pytest.fixture
 def never_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database.random, "random", lambda: 1.0)
-    monkeypatch.setattr(database, "_SWEEP_EVERY", 10**9)
+    monkeypatch.setattr(_database_expiry.random, "random", lambda: 1.0)
+    monkeypatch.setattr(_database_expiry, "_SWEEP_EVERY", 10**9)
 
 
 @pytest.fixture
 def always_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database.random, "random", lambda: 0.0)
+    monkeypatch.setattr(_database_expiry.random, "random", lambda: 0.0)
 
 
 def rows(alias: str) -> int:
@@ -432,7 +432,7 @@ class TestSweeping:
         def broken(*args: object) -> int:
             raise DatabaseError("s3cret")
 
-        monkeypatch.setattr(DatabaseBackend, "_clear", broken)
+        monkeypatch.setattr(_database_expiry, "_remove", broken)
         with caplog.at_level(logging.INFO, logger="realtime_ticket"):
             ticket = service.issue(CLAIMS)
         assert service.consume(ticket.value) == ticket
@@ -459,10 +459,11 @@ class TestSweeping:
         """A single issue sweeps in one case of 25."""
         swept: list[int] = []
         monkeypatch.setattr(
-            DatabaseBackend, "_sweep", lambda self, *args: swept.append(args[2])
+            _database_expiry, "_remove", lambda *args: swept.append(args[2])
         )
         for step in range(100):
-            monkeypatch.setattr(database.random, "random", lambda: step / 100)  # noqa: B023
+            chance = step / 100
+            monkeypatch.setattr(_database_expiry.random, "random", lambda: chance)  # noqa: B023
             service.issue(CLAIMS)
         assert len(swept) == 4
 
@@ -478,9 +479,9 @@ class TestClearExpired:
 
         Mutants: database-clears-without-a-rest.
         """
-        monkeypatch.setattr(database, "_CLEAR_ROWS", 10)
+        monkeypatch.setattr(_database_expiry, "_CLEAR_ROWS", 10)
         rests: list[float] = []
-        monkeypatch.setattr(database.time, "sleep", rests.append)
+        monkeypatch.setattr(_database_expiry.time, "sleep", rests.append)
         backend = DatabaseBackend(alias=alias)
         put_expired(alias, 25)
         backend.add("alive", "{}", 60)
@@ -508,7 +509,7 @@ class TestClearExpired:
         monkeypatch.setattr(
             _database_connection, "dialect_of", lambda connection: dialect
         )
-        monkeypatch.setattr(database, "_CLEAR_ROWS", 10)
+        monkeypatch.setattr(_database_expiry, "_CLEAR_ROWS", 10)
         put_expired("mariadb", 25)
         with overtaken("mariadb"):
             assert DatabaseBackend(alias="mariadb").clear_expired() == 15
@@ -522,7 +523,7 @@ class TestClearExpired:
         Mutants: mariadb-clears-for-ever.
         """
         servers.require("mariadb")
-        monkeypatch.setattr(database, "_CLEAR_ROWS", 10)
+        monkeypatch.setattr(_database_expiry, "_CLEAR_ROWS", 10)
         put_expired("mariadb", 25)
         with transaction.atomic(using="mariadb"), overtaken("mariadb"):
             assert DatabaseBackend(alias="mariadb").clear_expired() == 0
@@ -648,7 +649,7 @@ class TestRecovery:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
     def test_after_a_fork(self, alias: str, service: TicketService) -> None:
-        """A child connects anew, and leaves the parent's connection to the parent.
+        """A child connects again, and leaves the parent's connection to the parent.
 
         Mutants: database-shares-a-connection-with-a-child.
         """

@@ -32,34 +32,20 @@ from benchmarks.harness import (
     once,
     sample,
 )
-from benchmarks.rows import ROWS
+from benchmarks.rows import MAY_HAVE, NEEDS, ROWS
 from tests import servers
 
 ROOT = Path(__file__).parent.parent
-NEEDS = {
-    1: ["redis"],
-    2: ["redis"],
-    3: ["postgresql", "mariadb"],
-    4: ["redis", "memcached"],
-    8: ["redis", "memcached", "postgresql", "mariadb"],
-    9: [],
-    10: ["redis", "memcached", "postgresql"],
-    11: ["redis", "memcached", "postgresql"],
-}
 OWN = {"REALTIME_TICKET_TEST_DIR", "DJANGO_SETTINGS_MODULE"}
 """What would lead a row to the servers of the tests. It has its own, and fills them."""
+IN_PROCESS = [1, 2, 3, 4, 8, 9, 10, 11]
+"""The other rows are tried by what they are made of, because they take long."""
 PEERS = {2: ["coredis", "glide"], 11: ["uvicorn"]}
 
 
-@pytest.mark.parametrize("number", NEEDS)
-def test_a_row_runs(number: int, tmp_path: Path) -> None:
-    """A row does all its work, in little, and prints what it found."""
-    for name in NEEDS[number]:
-        servers.need(name)
-    for module in PEERS.get(number, ()):
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"the Python module {module} is not installed")
-    environment = {name: os.environ[name] for name in os.environ.keys() - OWN}
+def run_row(number: int, **environment: str) -> tuple[str, list[str]]:
+    """Do all work of a row, in little. Return what is above the table, and this."""
+    environment |= {name: os.environ[name] for name in os.environ.keys() - OWN}
     process = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--effort=tiny", f"--only={number}"],
         cwd=ROOT,
@@ -68,13 +54,48 @@ def test_a_row_runs(number: int, tmp_path: Path) -> None:
         text=True,
         timeout=120,
     )
-
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""
-    head, _, *lines = process.stdout.strip().splitlines()
+    above, head, rest = process.stdout.partition("| work |")
+    return above, (head + rest).strip().splitlines()
+
+
+@pytest.mark.parametrize("number", IN_PROCESS)
+def test_a_row_runs(number: int) -> None:
+    """A row prints what it found, and nothing else."""
+    for name in (*NEEDS[number], *MAY_HAVE.get(number, ())):
+        servers.need(name)
+    for module in PEERS.get(number, ()):
+        servers.need_module(module)
+
+    above, (head, _, *lines) = run_row(number)
+
+    assert above == ""
     assert lines
     assert all(line.count("|") == head.count("|") for line in lines)
     assert not [line for line in lines if "| errors |" in line and "**no**" in line]
+
+
+@pytest.mark.parametrize(
+    ("number", "module", "told"),
+    [
+        (3, "MySQLdb", "Row 3 is without mariadb: the Python module MySQLdb is not"),
+        (2, "glide", "Row 2 is left out: "),
+        (1, "redis", "Row 1 is left out: "),
+    ],
+)
+def test_what_is_not_installed_is_left_out_and_named(
+    number: int, module: str, told: str, tmp_path: Path
+) -> None:
+    """MariaDB's driver, for one, needs a C compiler."""
+    code = f"import sys; sys.modules[{module!r}] = None"
+    (tmp_path / "sitecustomize.py").write_text(code)
+
+    above, lines = run_row(number, PYTHONPATH=str(tmp_path))
+
+    assert above.startswith(told) and above.count("\n") == 1
+    assert bool(lines) is ("without" in told)
+    assert "mariadb" not in "".join(lines)
 
 
 def test_every_row_has_a_module() -> None:
@@ -208,7 +229,7 @@ def test_so_many_calls_are_in_flight() -> None:
     ],
 )
 def test_numbers_are_short(number: float, unit: str, text: str) -> None:
-    assert report.amount(number, unit) == text
+    assert report.amount(number, unit) == text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def test_the_table() -> None:
@@ -220,11 +241,31 @@ def test_the_table() -> None:
 
     table = report.table(Row(1, "title", 1.0, findings))
     plain = table.replace(report.TIMES, "x").replace(report.NONE, "-")
+    plain = plain.replace("\N{NO-BREAK SPACE}", " ")
     assert plain.splitlines()[2:] == [
         "| a | theirs | time | ≤ 0.30 x | 0.38 x (0.31 x to 0.44 x) | 2 s | 6 s "
         "| **no** |",
         "| b | - | time | - | 2 s | 2 s | - | - |",
         "| c | - | errors | ≤ 0 | 0 | 0 | - | yes |",
+    ]
+
+
+def test_the_summary_shows_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line for each highlight whose row was measured."""
+    findings = [
+        result([2, 2], [1, 1]).figure("issue and consume", "time", Target(at_most=3)),
+        result([2, 2], [4, 8]).ratio("issue and consume", "theirs", "time"),
+        once("another", "errors", 1, Target(at_most=0)),
+    ]
+
+    highlights = [("by hand", 1, "issue and consume", "theirs"), ("none", 2, "", "")]
+    monkeypatch.setattr(report, "HIGHLIGHTS", highlights)
+
+    summary = report.summary([Row(1, "title", 1.0, findings)])
+    assert summary.replace("\N{NO-BREAK SPACE}", " ").splitlines()[2:] == [
+        "| by hand | 2 s | theirs: 6 s |",
+        "",
+        "1 of 2 targets are met.",
     ]
 
 
@@ -244,6 +285,8 @@ def test_the_page_agrees_with_the_file() -> None:
     text = report.PAGE.read_text()
 
     assert report.page(text, figures) == text
+    for name, *_ in report.HIGHLIGHTS:
+        assert text.count(f"| {name} |") == 1
     for row in figures["rows"]:
         for finding in row["findings"]:
             assert finding["measure"] in UNITS

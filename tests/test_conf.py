@@ -164,14 +164,6 @@ class TestDefaults:
         assert isinstance(service.backend, RedisBackend)
         assert (service.expire, service.prefix, service.hash_keys) == (10, "rt_", False)
 
-    def test_are_all_there(self) -> None:
-        """The list of settings is the documented one."""
-        assert set(conf.DEFAULTS) == {
-            "BACKEND", "EXPIRE", "PREFIX", "HASH_KEYS", "AUDIENCES", "CLAIMS", "REDIS",
-            "MEMCACHED", "CACHE", "DATABASE", "OPTIONS", "SERVICE_KEYS",
-            "DISCONNECT", "JOURNAL_EXPIRE",
-        }  # fmt: skip
-
 
 class TestValues:
     def test_reach_the_service(self, settings: Any) -> None:
@@ -607,9 +599,16 @@ class TestGetService:
         assert get_service().expire == 1
 
     def test_reads_settings_when_it_is_used(self, settings: Any) -> None:
-        """Audiences and claims are read for each request."""
+        """Audiences and claims are those of the test, not of the first request.
+
+        Mutants: settings-of-the-first-request.
+        """
         get_service()
+        assert conf.audiences() == ()
         configure(settings, AUDIENCES=["chat"])
+        assert conf.audiences() == ("chat",)
+        with override_settings(REALTIME_TICKET_AUDIENCES=["news"]):
+            assert conf.audiences() == ("news",)
         assert conf.audiences() == ("chat",)
 
     def test_sends_signals(self) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from django.core.cache import caches
 from django.db import connections
 
-from realtime_ticket import batching
 from realtime_ticket.backends import _database_connection
 from realtime_ticket.backends._database_sql import MYSQL
 from realtime_ticket.backends.base import BaseBackend
@@ -21,22 +21,12 @@ from realtime_ticket.backends.memcached import MemcachedBackend
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.backends.redis_cluster import RedisClusterBackend
 from realtime_ticket.backends.redis_sentinel import RedisSentinelBackend
-from realtime_ticket.testing import AsyncDoor, BackendContract
-from tests import parts, servers
+from realtime_ticket.testing import AsyncDoor
+from tests import servers
+from tests.backends import BACKENDS
+from tests.contract import Contract
 
 NOWHERE = "/nonexistent/socket"
-
-
-class Contract(BackendContract):
-    race_tickets = parts.RACE_TICKETS
-
-    @pytest.fixture(autouse=True)
-    def _time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Give a batch of 1,000 files or commands time on a busy machine.
-
-        How long a caller waits at most is the subject of test_batching.
-        """
-        monkeypatch.setattr(batching, "MAX_WAIT", 60.0)
 
 
 class NeedsServer(Contract):
@@ -252,6 +242,13 @@ class TestMySQL(TestMariaDB):
         monkeypatch.setattr(
             _database_connection, "dialect_of", lambda connection: MYSQL
         )
+
+
+def test_every_backend_is_here() -> None:
+    """A new backend of this package keeps the contract from its first day."""
+    source = Path(__file__).read_text()
+    for cls in BACKENDS.values():
+        assert f"return {cls.__name__}(" in source
 
 
 # The same again by the asynchronous door: class TestRedisAsync(AsyncDoor, TestRedis).

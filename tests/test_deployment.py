@@ -32,6 +32,7 @@ from tests import matrix, servers
 from tests.docs.pages import FENCES, Fence, read
 from tests.faults.storages import storage
 from tests.helpers import CLAIMS, using
+from tests.nginx import nginx
 from tests.processes import free_ports, listens
 
 PAGE = "deployment.md"
@@ -217,7 +218,7 @@ class TestProcesses:
         matrix.require(matrix.ROWS["gevent-gunicorn"])
         (tmp_path / "mysite").mkdir()
         (tmp_path / "mysite" / "wsgi.py").write_text("def application(): ...\n")
-        command, _ = fence_of("gunicorn").text.splitlines()
+        command, *_ = fence_of("gunicorn").text.splitlines()
         result = subprocess.run(
             [sys.executable, "-m", *shlex.split(command), "--check-config"],
             cwd=tmp_path,
@@ -231,7 +232,7 @@ class TestProcesses:
         matrix.require(matrix.ROWS["starlette"])
         import uvicorn
 
-        _, command = fence_of("gunicorn").text.splitlines()
+        _, command, _ = fence_of("gunicorn").text.splitlines()
         _, *words = shlex.split(command)
         context = uvicorn.main.make_context("uvicorn", words)
         assert context.params["app"] == "mysite.asgi:application"
@@ -249,22 +250,6 @@ class Upstream(BaseHTTPRequestHandler):
     def log_message(self, *args: object) -> None: ...
 
 
-NGINX = """
-daemon off;
-master_process off;
-pid nginx.pid;
-error_log stderr crit;
-events {}
-http {
-    access_log off;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-"""
-
-
 def test_nginx_limits_the_rate(tmp_path: Path) -> None:
     """A burst passes, and no more until time has passed. The rest is a 429."""
     matrix.require(matrix.ROWS["nginx"])
@@ -276,18 +261,13 @@ def test_nginx_limits_the_rate(tmp_path: Path) -> None:
     assert site.count("127.0.0.1:80;") == site.count(":8000") == 1
     site = site.replace("127.0.0.1:80;", f"127.0.0.1:{port};")
     site = site.replace(":8000", f":{upstream}")
-    (tmp_path / "nginx.conf").write_text(f"{NGINX}{site}}}\n")
     with ThreadingHTTPServer(("127.0.0.1", upstream), Upstream) as server:
         thread = threading.Thread(target=server.serve_forever, args=[0.05])
         thread.start()
-        words = ["-e", "stderr", "-p", str(tmp_path), "-c", "nginx.conf"]
-        process = servers.run(
-            [servers.find("nginx"), *words], tmp_path, ready=lambda: listens(port)
-        )
-        started = time.monotonic()
-        statuses = [post(port) for _ in range(3 * burst)]
-        passed = (time.monotonic() - started) * rate
-        servers.stop(process)
+        with nginx(tmp_path, site, port):
+            started = time.monotonic()
+            statuses = [post(port) for _ in range(3 * burst)]
+            passed = (time.monotonic() - started) * rate
         server.shutdown()
         thread.join(30)
     assert set(statuses) == {200, 429}
@@ -314,7 +294,6 @@ def behind_tls(tmp_path: Path, settings: Any) -> Iterator[Callable[[str], int]]:
     site = fence_of("443 ssl").text.replace("/etc/ssl/", f"{tmp_path}/")
     site = site.replace("listen 443 ", f"listen 127.0.0.1:{port} ")
     site = site.replace(":8000", f":{upstream}")
-    (tmp_path / "nginx.conf").write_text(f"{NGINX}{site}}}\n")
 
     def ask(origin: str) -> int:
         server.set_app(WSGIHandler())  # which reads the settings of now
@@ -334,15 +313,11 @@ def behind_tls(tmp_path: Path, settings: Any) -> Iterator[Callable[[str], int]]:
             client.request("POST", "/ticket/", headers=headers)
             return client.getresponse().status
 
-    words = ["-e", "stderr", "-p", str(tmp_path), "-c", "nginx.conf"]
     with make_server("127.0.0.1", upstream, WSGIHandler()) as server:
         thread = threading.Thread(target=server.serve_forever, args=[0.05])
         thread.start()
-        process = servers.run(
-            [servers.find("nginx"), *words], tmp_path, ready=lambda: listens(port)
-        )
-        yield ask
-        servers.stop(process)
+        with nginx(tmp_path, site, port):
+            yield ask
         server.shutdown()
         thread.join(30)
 

@@ -232,7 +232,7 @@ class TestPassword:
     def test_that_is_taken_away_ends_all_connections(
         self, ada: User, heard: Heard
     ) -> None:
-        """The admin does that to users who shall log in elsewhere.
+        """The admin does that to users who must log in elsewhere.
 
         Mutants: password-taken-away-unheard.
         """

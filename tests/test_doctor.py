@@ -140,7 +140,7 @@ _expiry = doctor._expiry
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take no time over expiry, and less over what takes time."""
-    monkeypatch.setattr(doctor, "_expiry", lambda patient: doctor.Finding("expiry", ""))
+    monkeypatch.setattr(doctor, "_expiry", lambda probe: doctor.Finding("expiry", ""))
     monkeypatch.setattr(doctor, "PAIRS", 50)
 
 
@@ -286,7 +286,7 @@ def of_project(
     """Return what the doctor of a project with this SECRET_KEY says of others."""
     settings.SECRET_KEY = secret_key
     with using(OnRedis(), prefix=prefix, hash_keys=hash_keys) as service:
-        return doctor._project(doctor._Patient(service))
+        return doctor._project(doctor._Probe(service))
 
 
 @pytest.mark.usefixtures("watcher")
@@ -482,7 +482,7 @@ class TestCommand:
         """--help says what it is for."""
         with pytest.raises(SystemExit):
             call_command("ticket_doctor", "--help")
-        assert "Try out the configured storage" in capsys.readouterr().out
+        assert "Test the configured storage" in capsys.readouterr().out
 
 
 class TestDiscretion:
@@ -637,7 +637,7 @@ class TestRedisServers:
         node.kill()
 
     def test_a_user_who_may_not_ask(self, watcher: redis.Redis) -> None:
-        """Is told what to look at. His tickets are examined all the same."""
+        """Is told what to look at. The tickets are examined all the same."""
         watcher.execute_command(
             "ACL", "SETUSER", "doctor", "on", ">secret", "resetkeys", "~rt_*", "~off:*",
             "-@all", "+set", "+getdel", "+mget", "+select",
@@ -843,7 +843,8 @@ def test_messages_are_as_documented() -> None:
         *_redis_diagnosis._persistence({"aof_enabled": 1}, {}),
         *_redis_diagnosis._replication(replicas, 0),
         *_redis_diagnosis._server(server, 0),
-        *_memcached_diagnosis.diagnose([server]),
+        *_redis_diagnosis._server(Server(redis_version="7.0.15"), 0),
+        *_memcached_diagnosis.examine(server),
         *_database_diagnosis._postgresql(
             Rows(("15.18", "read committed"), ("p",), now)
         ),

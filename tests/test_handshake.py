@@ -538,7 +538,7 @@ class TestAllowedOrigins:
     )
     def test_are_checked_at_once(self, rule: Any) -> None:
         """A rule that can let nobody in, or anybody, is ValueError, and is named."""
-        with pytest.raises(ValueError, match="is no origin") as caught:
+        with pytest.raises(ValueError, match="is not an origin") as caught:
             AllowedOrigins(["https://example.com", rule], allow_missing=False)
         assert repr(rule) in str(caught.value)
 

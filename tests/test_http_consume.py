@@ -676,7 +676,7 @@ class TestAuthorize:
     @properties
     @given(st.integers() | st.text(max_size=50), st.text(max_size=50))
     def test_headers_come_back_whole(self, user_id: int | str, username: str) -> None:
-        """Whoever decodes them has the user's id and name."""
+        """Decoded, they are the user's id and name."""
         self.check_headers(user_id, username)
 
     def check_headers(self, user_id: int | str, username: str) -> None:

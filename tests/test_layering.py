@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -23,7 +24,7 @@ DRIVERS = {"redis", "pymemcache", "psycopg", "psycopg2", "MySQLdb", "sqlite3",
 LEVELS = {
     0: ["exceptions", "tickets", "handshake", "outages", "revocations"],
     1: ["backends", "backends.base", "batching", "journal", "journal_reader",
-        "listener", "live", "outbox", "service", "watches"],
+        "listener", "live", "outbox", "replies", "service", "watches"],
     2: ["backends.*", "models", "migrations", "migrations.*", "testing"],
     3: ["conf", "signals", "signal_queue", "signalling"],
     4: ["shortcuts", "lazy", "views", "urls", "middleware", "context_processors",
@@ -50,6 +51,8 @@ THIRD_PARTIES = {
         "backends._redis_exchange",
         "backends._redis_nodes",
         "backends._redis_options",
+        "backends._redis_pool",
+        "backends._redis_request",
         "backends._redis_diagnosis",
     },
     "pymemcache": {"backends.memcached"},
@@ -58,11 +61,10 @@ THIRD_PARTIES = {
 
 WITHOUT_DJANGO = ["", "exceptions", "tickets", "handshake", "outages", "revocations",
                   "batching", "journal", "journal_reader", "listener", "live",
-                  "outbox", "service", "watches", "testing", "backends",
+                  "outbox", "replies", "service", "watches", "testing", "backends",
                   "backends.base", "backends.redis", "backends.redis_sentinel",
                   "backends.redis_cluster", "backends.memcached", "backends.locmem",
-                  "integrations",
-                  "integrations.asgi"]  # fmt: skip
+                  "integrations", "integrations.asgi"]  # fmt: skip
 UNCONFIGURABLE = ("admin", "models", "migrations.")
 """Modules that need configured Django to be imported, as anywhere."""
 
@@ -186,7 +188,7 @@ def test_the_scan_sees_imports() -> None:
     """The helpers of this module find what is known to be there."""
     assert own_imports("service") == {
         "tickets", "backends.base", "batching", "exceptions", "journal", "listener",
-        "outages", "outbox", "revocations",
+        "outages", "outbox", "replies", "revocations",
     }  # fmt: skip
     assert "backends.base" in own_imports("backends.redis")
     assert foreign_imports("backends.redis") == {"redis"}
@@ -198,6 +200,17 @@ def test_the_scan_sees_imports() -> None:
 def test_every_module_has_a_layer(module: str) -> None:
     """A new module is given its place here, on purpose."""
     assert level_of(module) in LEVELS
+
+
+def test_the_page_for_contributors_has_the_layers() -> None:
+    """In its table, each with its modules."""
+    page = (PROJECT / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| (\d) \| (.*?) \| ", page, re.MULTILINE)
+    shown = {int(level): re.findall(r"`(.*?)`", names) for level, names in rows}
+    assert shown == {
+        level: [name or "realtime_ticket" for name in names]
+        for level, names in LEVELS.items()
+    }
 
 
 @every_module

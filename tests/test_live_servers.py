@@ -28,20 +28,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from realtime_ticket import TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from tests import servers
+from tests.asgi_servers import COMMANDS
 from tests.processes import free_ports, listens
 
 ROOT = Path(__file__).parents[1]
-APP = "tests.live_apps:guarded"
-COMMANDS = {
-    "uvicorn-websockets": f"uvicorn --port PORT --ws websockets {APP}",
-    "uvicorn-sansio": f"uvicorn --port PORT --ws websockets-sansio {APP}",
-    "uvicorn-wsproto": f"uvicorn --port PORT --ws wsproto {APP}",
-    "hypercorn": f"hypercorn -b 127.0.0.1:PORT {APP}",
-    "daphne": f"daphne -b 127.0.0.1 -p PORT {APP}",
-    "granian": f"granian --interface asgi --port PORT {APP}",
-}
-MODULES = ("uvicorn", "wsproto", "hypercorn", "daphne", "granian", "channels",
-           "starlette", "fastapi", "litestar")  # fmt: skip
+MODULES = ("uvicorn", "wsproto", "hypercorn", "daphne", "granian", "gunicorn",
+           "channels", "starlette", "fastapi", "litestar")  # fmt: skip
 
 POLITE = ("echo", "greedy", "busy", "sender", "sleeper")
 STUBBORN = ["/echo/stubborn", "/greedy/stubborn", "/busy/stubborn", "/duplex/mute"]
@@ -53,6 +45,9 @@ NOT_AT_ALL = ("not at all", "")
 
 WITHOUT_REASON = "daphne"
 """It cannot send one."""
+
+WITHOUT_DENIAL = ("daphne", "gunicorn")
+"""They refuse a WebSocket with 403, whatever the application says."""
 
 START = 60.0
 PATIENCE = 10.0
@@ -329,7 +324,7 @@ def report(name: str, reports: dict[str, Report]) -> Report:
 
 
 def test_a_client_is_told_why(name: str, report: Report) -> None:
-    """Whoever listens gets code and reason; daphne can send no reason.
+    """A client that listens gets code and reason; daphne can send no reason.
 
     Mutants: asgi-live-closes-nothing.
     """
@@ -389,7 +384,7 @@ def test_a_stream_ends(report: Report) -> None:
 
 def test_a_client_that_was_not_accepted_is_refused(name: str, report: Report) -> None:
     """As one with a bad ticket is."""
-    expected = 403 if name == "daphne" else 401
+    expected = 403 if name in WITHOUT_DENIAL else 401
     assert report.end("/hesitant/polite")[0] == expected
 
 

@@ -9,6 +9,7 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, StreamEnded
 from websockets.sync.client import connect
 
-from examples.servers import EXAMPLES, SERVERS, Server, shell
+from examples.servers import EXAMPLES
 from realtime_ticket.handshake import PROTOCOL
 from tests import matrix
+from tests.helpers import eventually
 from tests.matrix import PREFLIGHT, ROWS, World, by, ticket
 
 PROXIES = [name for name, row in ROWS.items() if "setpriv" in row.programs]
@@ -298,6 +300,9 @@ class TestCORS:
             assert value not in log
 
 
+FORMAT = "%(m)s %(U)s %(s)s"
+"""What gunicorn may log: the path of a request, without its query."""
+
 ROUTED = """
 from realtime_ticket.integrations.asgi import HideTickets
 
@@ -333,14 +338,25 @@ def test_daphne_sends_the_code_of_an_outage(world: World, tmp_path: Path) -> Non
         assert "Traceback" not in server.log.read_text()
 
 
-def test_gunicorns_asgi_worker_refuses_with_403(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("hides", [True, False])
+def test_gunicorns_asgi_worker_logs_the_query(
+    world: World, tmp_path: Path, hides: bool
 ) -> None:
-    """It lacks the extension to say 401 or 503, as daphne does."""
-    command = shell("-m gunicorn -k asgi -b 127.0.0.1:$PORT server:app")
-    monkeypatch.setitem(SERVERS, "starlette", Server("starlette", command))
-    with serving("starlette", world, tmp_path) as server:
+    """Of requests that are no WebSockets, unless it is told what to log.
+
+    So the ticket of a page of another site, which nobody has spent, is in the log.
+    """
+    page = (EXAMPLES.parent / "docs/servers/starlette.md").read_text("utf-8")
+    option = f"--access-logformat '{FORMAT}'"
+    assert f"`{option}`" in page
+    option = f" --access-logfile - {option}" if hides else " --access-logfile -"
+    row = matrix.ON_OTHER_SERVERS["starlette-gunicorn"]
+    matrix.require(row)
+    row = replace(
+        row, command=row.command.replace(" server:app", f"{option} server:app")
+    )
+    with matrix.serving(row, world, tmp_path) as server:
         value = ticket(server)
-        assert server.visit(("query", value)).name() == "ada"
-        assert server.visit(("query", value)).refused == 403
-        assert server.stream(value)[0] == 401
+        assert server.stream(value, origin="https://evil.example")[0] == 403
+        assert eventually(lambda: "/events" in server.log.read_text())
+        assert (value not in server.log.read_text()) is hides

@@ -147,7 +147,7 @@ def test_the_host_that_the_certificate_names(make: Make, encrypted: Encrypted) -
 
 @every_way
 def test_another_host_is_refused(make: Make, encrypted: Encrypted) -> None:
-    """Whoever has a certificate for one host cannot pass for another.
+    """A server with a certificate for one host cannot pass for another.
 
     Mutants: redis-certificate-of-any-host, redis-url-certificate-of-any-host.
     """

@@ -17,13 +17,12 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from examples.servers import SERVERS
 from realtime_ticket import TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.handshake import PROTOCOL
 from realtime_ticket.tickets import new_value
 from tests import matrix
-from tests.matrix import PREFLIGHT, ROWS, USERS, Row, Server, World, by, ticket
+from tests.matrix import EVERY_ROW, PREFLIGHT, USERS, Row, Server, World, by, ticket
 
 FOREIGN = "https://evil.example"
 OUTAGE = 4
@@ -42,17 +41,17 @@ STOP = 10
 
 def each(which: Callable[[Row], object] = lambda row: True) -> pytest.MarkDecorator:
     """Run the cell on the servers whose row is like this."""
-    names = [name for name, row in ROWS.items() if which(row)]
+    names = [name for name, row in EVERY_ROW.items() if which(row)]
     return pytest.mark.parametrize("server", names, indirect=True, scope="module")
 
 
 # A carrier with its row, because pytest brings together what has equal parameters, and
-# that shall be the servers.
+# that must be the servers.
 each_carrier = pytest.mark.parametrize(
     ("server", "carrier"),
     [
         pytest.param(name, (name, carrier), id=f"{name}-{carrier}")
-        for name, row in ROWS.items()
+        for name, row in EVERY_ROW.items()
         for carrier in row.carriers
     ],
     indirect=True,
@@ -65,7 +64,7 @@ def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """Give an example server, started once for most of its cells."""
-    row = ROWS[request.param]
+    row = EVERY_ROW[request.param]
     matrix.require(row)
     world = request.getfixturevalue("world")
     with matrix.serving(row, world, tmp_path_factory.mktemp(row.name)) as server:
@@ -104,8 +103,21 @@ HANDSHAKE = (
 
 def is_guarded_by_us(row: Row) -> bool:
     """Tell whether the example uses TicketMiddleware."""
-    files = SERVERS[row.name].directory.glob("*.py")
+    files = row.example.directory.glob("*.py")
     return any("TicketMiddleware" in file.read_text() for file in files)
+
+
+def test_the_page_says_what_clients_of_other_servers_see() -> None:
+    page = Path(__file__).parents[1] / "docs" / "servers" / "starlette.md"
+    rows = re.findall(r"^\| ([a-z0-9-]+) \| (\d+) \| (\d+) \| (\d+) \|$",
+                      page.read_text("utf-8"), re.M)  # fmt: skip
+    assert rows == [
+        (
+            name.removeprefix("starlette-"),
+            *map(str, (row.refused, row.foreign, row.down)),
+        )
+        for name, row in matrix.ON_OTHER_SERVERS.items()
+    ]
 
 
 @each_carrier
@@ -250,7 +262,7 @@ def test_a_program_without_an_origin_is_let_in(server: Server) -> None:
     assert server.visit(by(server, ticket(server)), origin=None).name() == "ada"
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", EVERY_ROW)
 def test_a_program_without_an_origin_may_be_refused(
     name: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -258,7 +270,7 @@ def test_a_program_without_an_origin_may_be_refused(
 
     Mutant: the server looks at the origin only when there is one.
     """
-    row = ROWS[name]
+    row = EVERY_ROW[name]
     matrix.require(row)
     world = request.getfixturevalue("world")
     with matrix.serving(row, world, tmp_path, row.cautious) as server:
@@ -304,7 +316,7 @@ def test_a_client_that_is_gone_is_noticed(
         async with server.dial(by(server, one)) as session:
             return await listen(server, other), await session.say("Still here.")
 
-    row = ROWS[name]
+    row = EVERY_ROW[name]
     matrix.require(row)
     with matrix.serving(row, world, tmp_path, *PINGS[name]) as server:
         visits = both(server, ticket(server), ticket(server))
@@ -365,7 +377,7 @@ def test_a_logout_ends_its_own_connections(server: Server) -> None:
 
 @each()
 def test_many_users_at_once(server: Server) -> None:
-    """Two hundred clients connect at once, and each is taken for who he is.
+    """Two hundred clients connect at once, and each gets the name of its own user.
 
     Mutant: the server keeps the user in a global variable.
     """

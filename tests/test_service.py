@@ -326,7 +326,7 @@ class TestWireFormat:
             other.delete(GOOD)
 
     def test_another_language_can_issue(self, open_door: Any) -> None:
-        """A text in the documented format is a ticket, whoever stored it."""
+        """A text in the documented format is a ticket, whatever stored it."""
         with real_redis() as node:
             node.set(GOOD, '{"username":"ada","id":"7","exp":11,"iat":1}', px=5000)
             door = open_door(RedisBackend(unix_socket_path=str(servers.REDIS)))
@@ -450,7 +450,7 @@ class TestFailures:
         ] * 3
 
 
-STORED = tickets.encode(CLAIMS, audience="", issued_at=1, expires_at=2)
+_, STORED = tickets.create(CLAIMS, value=GOOD, audience="", issued_at=1, expires_at=2)
 
 
 class Listening(TicketService):

@@ -107,7 +107,7 @@ def test_each_login_has_a_name_of_its_own(doors: Any, ada: User) -> None:
 def test_the_name_stays_while_the_user_is_logged_in(doors: Any, ada: User) -> None:
     """Another login, and a change of password, change the key of the session only.
 
-    Mutants: session-named-anew.
+    Mutants: session-named-again.
     """
     login, update_session_auth_hash, issue = doors
     request = a_request()

@@ -266,7 +266,7 @@ class TestInALongLivedProcess:
     def test_the_database_may_restart(
         self, alias: str, max_age: int | None, run: Callable[..., Any]
     ) -> None:
-        """Nobody notices: what was asked in vain is asked again."""
+        """Nobody notices: the query that failed is sent again."""
         ticket = ticket_of(User.objects.create_user("ada").pk)
 
         async def scenario() -> list[object]:

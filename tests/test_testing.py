@@ -172,9 +172,12 @@ class UncheckedDelete(UnguardedFork):
     """pymemcache's default: nobody waits for the answer to a delete."""
 
     def pop(self, key: str) -> str | None:
-        client = MemcachedBackend._client(self, key)
-        data = client.get(key)
-        client.delete(key, noreply=True)
+        def get_and_delete(client: Any) -> Any:
+            data = client.get(key)
+            client.delete(key, noreply=True)
+            return data
+
+        data = self._call(self._server(key), get_and_delete)
         return None if data is None else data.decode()
 
 
@@ -353,7 +356,7 @@ def test_loops_that_share_a_queue_are_caught(monkeypatch: pytest.MonkeyPatch) ->
         return only[0]
 
     monkeypatch.setattr(GroupCommit, "_queue", one_for_all)
-    monkeypatch.setattr(testing, "_PATIENCE", 3)
+    monkeypatch.setattr(testing, "_TIMEOUT", 3)
 
     with pytest.raises((RuntimeError, TimeoutError)):
         suite.test_event_loops_work_side_by_side()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import enum
 import hashlib
 import json
 import pickle
@@ -36,8 +37,14 @@ def a_ticket(**changes: Any) -> Ticket:
     return Ticket(**fields | changes)
 
 
+def created(claims: Any = CLAIMS, audience: str = "") -> tuple[Ticket, str]:
+    return tickets.create(
+        claims, value=GOOD, audience=audience, issued_at=1000, expires_at=1010
+    )
+
+
 def encoded(claims: Any = CLAIMS, audience: str = "") -> str:
-    return tickets.encode(claims, audience=audience, issued_at=1000, expires_at=1010)
+    return created(claims, audience)[1]
 
 
 def decoded(data: str, audience: str = "") -> Ticket:
@@ -132,6 +139,77 @@ class TestAudience:
         with pytest.raises(InvalidAudience, match=r"1 to 64 characters") as caught:
             tickets.check_audience(audience)
         assert len(str(caught.value)) < 100
+
+
+class Text(str):
+    """A text of a class of its own."""
+
+
+class Number(enum.IntEnum):
+    SEVEN = 7
+
+
+class Several(dict[str, Any]):
+    """As a QueryDict: a dict that gives one of several values."""
+
+    def __getitem__(self, name: str) -> Any:
+        return super().__getitem__(name)[-1]
+
+
+class TestCreate:
+    @pytest.mark.parametrize(
+        "claims",
+        [
+            {},
+            {"x": "text", "y": 1, "z": 1.5, "yes": True, "none": None, "": -0.0},
+            {"big": 2**60, "id": 2**60},
+            {"id": -(2**53)},
+            {"id": Text("7"), "username": Text("ada")},
+            {"id": Number.SEVEN},
+            {"x": Text("text")},
+            {Text("x"): "text"},
+            {"x": Number.SEVEN},
+            {"x": (1, 2)},
+            {"x": [(1,), {2: (3,)}]},
+            {7: "a number", None: "nothing", True: "yes"},
+            {"1": "first", 1: "last"},
+        ],
+        ids=shown,
+    )
+    def test_returns_what_a_consumer_gets(self, claims: dict[Any, Any]) -> None:
+        """Values and types, also of what JSON cannot hold as it is.
+
+        Mutants: create-keeps-tuples, create-keeps-numbers-as-names.
+        """
+        ticket, data = created(CLAIMS | claims, "chat")
+        consumed = decoded(data, "chat")
+        assert ticket == consumed
+        assert with_types(ticket.claims) == with_types(consumed.claims)
+
+    def test_shares_nothing_with_its_caller(self) -> None:
+        """What the caller does with the claims afterwards is not in the ticket.
+
+        Mutants: create-keeps-the-callers-claims.
+        """
+        for claims in (dict(CLAIMS), CLAIMS | {"rooms": ["a"]}):
+            ticket, data = created(claims)
+            claims.get("rooms", []).append("b")
+            claims["username"] = "eve"
+            assert ticket == decoded(data)
+
+    def test_refuses_a_dict_that_says_something_else(self) -> None:
+        """Only what is in the claims counts, not what their class makes of it."""
+        with pytest.raises(InvalidClaims, match="need an 'id'"):
+            created(Several(id=[7], username=["ada"]))
+
+
+def with_types(value: Any) -> Any:
+    """Return a JSON value with the type of everything in it."""
+    if isinstance(value, dict):
+        return {(type(name), name): with_types(value[name]) for name in value}
+    if isinstance(value, list):
+        return [with_types(each) for each in value]
+    return type(value), repr(value)
 
 
 class TestEncode:

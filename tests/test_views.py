@@ -208,7 +208,10 @@ class TestRefusing:
     def test_a_form_without_its_token(
         self, browser: Browser, settings: Any, middleware: bool
     ) -> None:
-        """403, whether or not the project lists CsrfViewMiddleware."""
+        """403, whether or not the project lists CsrfViewMiddleware.
+
+        Mutants: csrf-is-the-middlewares.
+        """
         if not middleware:
             settings.MIDDLEWARE = [
                 name for name in settings.MIDDLEWARE if "Csrf" not in name
@@ -366,6 +369,22 @@ class TestAudience:
         settings.MIDDLEWARE = [f"{__name__}.reads_the_body", *settings.MIDDLEWARE]
         response = browser.post(data='{"audience": "chat"}', content_type=content_type)
         assert is_refused(response, 400, UNCLEAR)
+
+    def test_is_not_looked_for_where_there_is_no_body(
+        self, browser: Browser, settings: Any
+    ) -> None:
+        """So it does not matter who has read the stream of a request as our client's.
+
+        Mutants: body-of-no-length-is-read.
+        """
+        settings.MIDDLEWARE = [f"{__name__}.reads_the_body", *settings.MIDDLEWARE]
+        response = browser.request(
+            "post",
+            data=b"",
+            content_type="text/plain",
+            headers={"Content-Length": "0"},
+        )
+        assert response.status_code == 200
 
     def test_is_not_looked_for_in_bodies_of_others(self, browser: Browser) -> None:
         """A body of an unknown kind that names none is none of our business."""
@@ -598,7 +617,7 @@ class TestClaims:
     def test_that_do_not_fit_are_a_bug(
         self, browser: Browser, settings: Any, name: str
     ) -> None:
-        """A wrong return value raises InvalidClaims: the project's tests shall see."""
+        """A wrong return value raises InvalidClaims: the project's tests must see."""
         settings.REALTIME_TICKET_CLAIMS = f"{__name__}.{name}"
         with pytest.raises(InvalidClaims):
             browser.post()

@@ -13,6 +13,7 @@ import redis.asyncio
 from channels.auth import AuthMiddlewareStack
 from django.conf import settings
 
+from benchmarks import by_hand
 from realtime_ticket import TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.handshake import PROTOCOL, find_ticket
@@ -32,9 +33,20 @@ CONNECTIONS = 50
 """What redis.asyncio may open, as many as ours may for threads."""
 
 PATIENCE = 60
-"""Seconds. Nobody shall be turned away only because he had to wait."""
+"""Seconds. No client is refused only because it had to wait."""
 
-_service = TicketService(RedisBackend(unix_socket_path=str(servers.REDIS)))
+
+class _WithoutStorage(TicketService):
+    """Does everything but ask the storage, which would return this text."""
+
+    _TEXT = json.dumps(by_hand.CLAIMS | {"iat": 2**40, "exp": 2**40})
+
+    async def _submit(self, what: object) -> str:
+        return self._TEXT
+
+
+_backend = RedisBackend(unix_socket_path=str(servers.REDIS))
+_service = TicketService(_backend)
 _redis = redis.asyncio.Redis.from_pool(
     redis.asyncio.BlockingConnectionPool.from_url(
         f"unix://{servers.REDIS}", max_connections=CONNECTIONS, timeout=PATIENCE
@@ -84,6 +96,9 @@ async def _refuse(receive: Receive, send: Send) -> None:
 DOORS: dict[str, Application] = {
     "/floor": accept,
     "/ticket": TicketMiddleware(accept, origins=None, service=_service),
+    "/ticket-without-storage": TicketMiddleware(
+        accept, origins=None, service=_WithoutStorage(_backend)
+    ),
     "/ticket-and-user": TicketMiddleware(
         accept, origins=None, service=_service, load_user=True
     ),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -28,6 +29,8 @@ EXAMPLES = [name for name, server in SERVERS.items() if server.carrier]
 
 def main() -> None:
     options = read_options()
+    # Line by line, also into a pipe or a file.
+    sys.stdout.reconfigure(line_buffering=True)
     server = SERVERS[options.server] if options.server else CHAT_ROOM
     with ExitStack() as stack:
         state = Path(

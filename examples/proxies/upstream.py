@@ -1,6 +1,6 @@
 """A chat that knows nothing of tickets: nginx has seen to them, and says who is there.
 
-It listens on a Unix socket, because it believes whoever can connect.
+It listens on a Unix socket, because it trusts every client that can connect.
 """
 
 from urllib.parse import unquote

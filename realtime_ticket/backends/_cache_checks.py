@@ -1,4 +1,4 @@
-"""What ``manage.py check`` says of a cache that is to keep tickets."""
+"""What ``manage.py check`` reports about a cache that keeps tickets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _REDIS_HINT = (
     "socket_connect_timeout and retry=Retry(NoBackoff(), 0) in its OPTIONS (with "
     "django-redis: in OPTIONS['CONNECTION_POOL_KWARGS'])."
 )
-# Without dead_timeout, pymemcache leaves a server alone for a minute after one failure.
+# Without dead_timeout, pymemcache does not ask a server for a minute after a failure.
 _MEMCACHED_HINT = (
     "Set timeout, connect_timeout and dead_timeout, in seconds, in its OPTIONS."
 )
@@ -42,9 +42,9 @@ def check_cache(alias: str) -> list[checks.CheckMessage]:
         *check_class(cache, alias),
         *_capacity(cache, alias),
         *_disconnects(cache, alias),
-        *_honesty(cache, alias, options),
-        *_steadiness(cache, alias, options),
-        *_patience(cache, alias, options),
+        *_hidden_errors(cache, alias, options),
+        *_failing_servers(cache, alias, options),
+        *_timeouts(cache, alias, options),
     ]
 
 
@@ -103,7 +103,7 @@ def _reads_replicas(cache: Any) -> bool:
     return len(servers.split(",") if isinstance(servers, str) else servers) > 1
 
 
-def _honesty(
+def _hidden_errors(
     cache: Any, alias: str, options: dict[str, Any]
 ) -> Iterator[checks.CheckMessage]:
     if getattr(cache, "_ignore_exceptions", False) or options.get("ignore_exc"):
@@ -116,7 +116,7 @@ def _honesty(
         )
 
 
-def _steadiness(
+def _failing_servers(
     cache: Any, alias: str, options: dict[str, Any]
 ) -> Iterator[checks.CheckMessage]:
     if not isinstance(cache, PyMemcacheCache):
@@ -124,15 +124,15 @@ def _steadiness(
     servers: Any = cache._servers  # type: ignore[attr-defined]
     if options.get("retry_attempts") != 0 or len(servers) > 1:
         yield checks.Warning(
-            f"The cache {alias!r} takes a Memcached server that is down for an empty "
-            "one, so for a while an outage looks like an invalid ticket.",
+            f"The cache {alias!r} treats a Memcached server that is down as empty, so "
+            "for a while an outage looks like an invalid ticket.",
             hint="Set retry_attempts to 0 in its OPTIONS and use one server, or use "
             "MemcachedBackend.",
             id="realtime_ticket.W012",
         )
 
 
-def _patience(
+def _timeouts(
     cache: BaseCache, alias: str, options: dict[str, Any]
 ) -> Iterator[checks.CheckMessage]:
     # django-redis spells its own options in capitals.

@@ -1,4 +1,4 @@
-"""Whether the classes behind a cache hand a value out once, and in time."""
+"""Whether the classes behind a cache give a value to one caller, and only in time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.dummy import DummyCache
 
 _HERD_CLIENT = "django_redis.client.herd.HerdClient"
-_TRIED = (
+_TESTED = (
     *("django.core.cache.", "django_redis.cache.", "django_redis.client.default."),
     "pymemcache.",
 )
@@ -18,7 +18,7 @@ _TRIED = (
 
 
 def check_class(cache: Any, alias: str) -> Iterator[checks.CheckMessage]:
-    """Judge what the cache calls, whatever its own class is named."""
+    """Check the classes that the cache calls, whatever its own class is named."""
     client = getattr(cache, "_client_cls", None) or getattr(cache, "_class", object)
     if _HERD_CLIENT in names_of(client):
         yield checks.Error(
@@ -29,26 +29,26 @@ def check_class(cache: Any, alias: str) -> Iterator[checks.CheckMessage]:
         )
     elif any(name.startswith("bmemcached.") for name in names_of(client)):
         yield checks.Error(
-            f"The cache {alias!r} does not tell who removed a value (bmemcached), so "
-            "one ticket lets several in.",
+            f"The cache {alias!r} does not tell which caller removed a value "
+            "(bmemcached), so one ticket lets several in.",
             hint="Use PyMemcacheCache or PyLibMCCache of Django, or MemcachedBackend.",
             id="realtime_ticket.E016",
         )
-    elif not isinstance(cache, DummyCache) and (unknown := _untried(cache, client)):
+    elif not isinstance(cache, DummyCache) and (unknown := _untested(cache, client)):
         yield checks.Warning(
-            f"The cache {alias!r} uses {unknown}, which nobody has tried with tickets.",
-            hint="Run manage.py ticket_doctor, which races for tickets and lets one "
-            "expire. If it finds nothing, silence this.",
+            f"The cache {alias!r} uses {unknown}, which is not tested with tickets.",
+            hint="Run manage.py ticket_doctor, which tests it with a race. If it finds "
+            "nothing, silence this.",
             id="realtime_ticket.W021",
         )
 
 
-def _untried(cache: BaseCache, client: Any) -> str:
-    """Return the name of something that decides about tickets, and is not known."""
+def _untested(cache: BaseCache, client: Any) -> str:
+    """Return the name of a method or client that is not known, or nothing."""
     methods = [getattr(type(cache), name) for name in ("add", "get", "delete")]
     for each in [*methods, client]:
         name = f"{each.__module__}.{each.__qualname__}"
-        if each is not object and not name.startswith(_TRIED):
+        if each is not object and not name.startswith(_TESTED):
             return name
     return ""
 

@@ -1,4 +1,4 @@
-"""What the errors of a cache mean, in words that are safe to log."""
+"""What the errors of a cache mean, in texts that are safe to log."""
 
 from __future__ import annotations
 

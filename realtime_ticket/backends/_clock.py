@@ -1,4 +1,4 @@
-"""What ``manage.py ticket_doctor`` says of the clock that a storage has."""
+"""What ``manage.py ticket_doctor`` reports about the clock of a storage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from realtime_ticket.watches import TOLERANCE
 def compare(
     read: Callable[[], float], *, unit: float = 0.0
 ) -> Iterator[checks.CheckMessage]:
-    """Yield a finding if this machine's clock and the storage's differ.
+    """Yield a finding if the clocks of this machine and the storage differ.
 
     ``read`` returns the storage's time in Unix seconds, cut off to whole ``unit``
     seconds if that is not 0. Disconnects have the time of the machine that wrote them.
@@ -32,7 +32,7 @@ def compare(
     )
     if certain > OVERLAP:
         yield checks.Error(
-            f"{message} Realtime servers may not hear of disconnects.",
+            f"{message} Realtime servers may miss disconnects.",
             hint="Synchronise the clocks of all machines, with NTP for example.",
             id="realtime_ticket.E019",
         )

@@ -1,4 +1,4 @@
-"""What ``manage.py check`` says of a database that is to keep tickets."""
+"""What ``manage.py check`` reports about a database that keeps tickets."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ that is lost, which is an outage."""
 def lent(alias: str) -> Iterator[tuple[Any, Dialect]]:
     """Lend this thread's connection, a new one if it has died, and its dialect.
 
-    One from Django's pool for PostgreSQL goes back, unless it was in use before: a
-    thread that ends gives nothing back, and the pool would count it as taken for ever.
+    A connection from Django's pool for PostgreSQL goes back, unless it was in use
+    before: a thread that ends returns nothing, and the pool would count it as taken.
     """
     connection = live_connection(alias)
     was_open = connection.connection is not None
@@ -61,8 +61,8 @@ def own_connection(alias: str) -> Any:
     """Return this thread's connection, a new one if a fork handed it down.
 
     Two processes on one socket read each other's replies. The inherited connection is
-    kept and never closed: closing says goodbye to the server on the socket that the
-    parent still uses.
+    kept and never closed: closing would end the session on the socket that the parent
+    still uses.
     """
     connection: Any = connections[alias]
     pid = os.getpid()
@@ -78,8 +78,8 @@ def own_connection(alias: str) -> Any:
 def in_savepoint(connection: Any) -> AbstractContextManager[None]:
     """Run a block whose failure must not end the caller's transaction, if there is one.
 
-    PostgreSQL refuses everything after an error in a transaction, and a page that does
-    without its ticket would fail at its next query.
+    PostgreSQL refuses everything after an error in a transaction, and a page that
+    renders without a ticket would fail at its next query.
     """
     if not connection.in_atomic_block:
         return nullcontext()
@@ -92,9 +92,9 @@ def for_good(connection: Any) -> Iterator[None]:
     """Run the block where no rollback can make a spent ticket valid again.
 
     A single statement outside a transaction commits by itself. In a transaction,
-    ``durable`` refuses, and this raises OpenTransaction; except in the one that a
-    TestCase wraps each test in. A transaction that was begun with SQL, behind Django's
-    back, is seen on PostgreSQL and SQLite, whose drivers know of it.
+    ``durable`` refuses, and this raises OpenTransaction, except in the transaction
+    that a TestCase wraps each test in. A transaction that was begun with SQL, which
+    Django does not know of, is seen on PostgreSQL and SQLite, by their drivers.
     """
     if connection.get_autocommit() and not _begun_by_hand(connection):
         yield
@@ -117,8 +117,8 @@ def for_good(connection: Any) -> Iterator[None]:
 def _begun_by_hand(connection: Any) -> bool:
     """Tell whether SQL has begun a transaction that Django does not know of.
 
-    The driver knows it from the server's last reply, so nothing is asked. The driver of
-    MySQL and MariaDB does not tell.
+    The driver knows it from the server's last reply, so no query is sent. The driver of
+    MySQL and MariaDB does not say.
     """
     driver = connection.connection
     if connection.vendor == "sqlite":

@@ -1,4 +1,4 @@
-"""What ``manage.py ticket_doctor`` says of a database that keeps tickets."""
+"""What ``manage.py ticket_doctor`` reports about a database that keeps tickets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the errors of a database mean, in words that are safe to log."""
+"""What the errors of a database mean, in texts that are safe to log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def explain_database(
 ) -> Outage:
     """Return what an error of the database with this alias means.
 
-    ``make`` is the command that makes the table.
+    ``make`` is the command that creates the table.
     """
     connection: Any = connections[alias]
     return explain(

@@ -1,6 +1,6 @@
-"""The statements of the database backend, in each database's own words.
+"""The statements of the database backend, in each database's own dialect.
 
-Each does its whole work in one round trip and judges time by the database's clock. All
+Each does its work in one round trip and compares times by the database's clock. All
 take key, text and lifetime in seconds from parameters; ``{}`` is where one placeholder,
 or one group of them, is repeated for each ticket.
 """
@@ -21,7 +21,7 @@ class Dialect:
     clear: str
     """Takes the largest number of rows to remove, or the keys from ``expired``."""
     expired: str = ""
-    """Finds the rows for ``clear`` where it must not look for them itself."""
+    """Finds the rows for ``clear`` if that statement must not do so itself."""
     returns_rows: bool = True
     """Whether ``add`` and ``pop`` say which rows they changed, by RETURNING."""
 

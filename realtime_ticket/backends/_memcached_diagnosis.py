@@ -1,8 +1,8 @@
-"""What ``manage.py ticket_doctor`` says of Memcached servers."""
+"""What ``manage.py ticket_doctor`` reports about Memcached servers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -11,26 +11,31 @@ from django.core import checks
 from . import _clock
 
 
-def diagnose(clients: Iterable[Any]) -> list[checks.CheckMessage]:
-    """Return the findings about the servers of these clients, each once."""
+def unique(findings: Iterable[checks.CheckMessage]) -> list[checks.CheckMessage]:
+    """Return each finding once."""
     found: list[checks.CheckMessage] = []
-    for client in clients:
-        found.append(
-            checks.Info(
-                f"Memcached {client.version().decode()}.",
-                id="realtime_ticket.I003",
-            )
+    for message in findings:
+        if message not in found:
+            found.append(message)
+    return found
+
+
+def examine(client: Any) -> list[checks.CheckMessage]:
+    """Return the findings about the server of this client."""
+    return [*_server(client)]
+
+
+def _server(client: Any) -> Iterator[checks.CheckMessage]:
+    yield checks.Info(
+        f"Memcached {client.version().decode()}.", id="realtime_ticket.I003"
+    )
+    if client.stats("settings").get(b"evictions") == b"on":
+        yield checks.Warning(
+            "When its memory is full, Memcached drops live tickets.",
+            hint="Start it with -M: it then refuses new ones instead.",
+            id="realtime_ticket.W016",
         )
-        if client.stats("settings").get(b"evictions") == b"on":
-            found.append(
-                checks.Warning(
-                    "When its memory is full, Memcached drops live tickets.",
-                    hint="Start it with -M: it then refuses new ones instead.",
-                    id="realtime_ticket.W016",
-                )
-            )
-        found += _clock.compare(partial(_time, client), unit=1)
-    return [message for n, message in enumerate(found) if message not in found[:n]]
+    yield from _clock.compare(partial(_time, client), unit=1)
 
 
 def _time(client: Any) -> float:

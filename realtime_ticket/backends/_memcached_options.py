@@ -1,4 +1,4 @@
-"""The options of pymemcache, judged when they are given, not when they are used."""
+"""The options of pymemcache, checked when they are given, not when they are used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNUSABLE = {"serde", "serializer", "deserializer", "encoding"}
 
 
 def checked_servers(servers: object) -> list[str]:
-    """Return the servers. Raise TypeError for what names none."""
+    """Return the servers. Raise TypeError for what does not name any."""
     found = [servers] if isinstance(servers, str) else servers
     if (
         not isinstance(found, (list, tuple))

@@ -1,4 +1,4 @@
-"""What ``manage.py check`` says of a storage in the memory of one process."""
+"""What ``manage.py check`` reports about a storage in the memory of one process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from django.core import checks
 
 
 def check_memory(storage: str, setting: str, other: str) -> list[checks.CheckMessage]:
-    """Return a warning, or a remark in development, where one process may be all.
+    """Return a warning; in development, where one process may be enough, a remark.
 
     ``other`` is what the setting should name instead.
     """

@@ -1,4 +1,4 @@
-"""What an option of a driver may be. Drivers find out when they are used."""
+"""Which values the options of drivers may have. Drivers find out only on use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def is_text(value: object) -> bool:
 
 
 def is_file(value: object) -> bool:
-    # An empty name is none to redis-py as well.
+    # redis-py treats an empty name as none, too.
     is_path = isinstance(value, (str, os.PathLike))
     return not value or (is_path and os.access(value, os.R_OK))  # type: ignore[arg-type]
 

@@ -15,7 +15,7 @@ def read_from_each(
 ) -> list[str | Exception | None]:
     """Return what every server read of its share: the positions of keys in a call.
 
-    A server that raises one of ``errors`` has it in the place of each of its texts.
+    If a server raises one of ``errors``, the error is in place of each of its texts.
     Raise that error when no server answered.
     """
     texts: dict[int, str | Exception | None] = {}

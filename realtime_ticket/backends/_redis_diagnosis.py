@@ -27,22 +27,32 @@ def diagnose(
 def _server(client: Any, wait_replicas: int) -> Iterator[checks.CheckMessage]:
     try:
         info = client.info()
-        yield checks.Info(
-            f"Redis {info['redis_version']}, {info['role']}.",
-            id="realtime_ticket.I002",
-        )
+        if "role" not in info:  # Envoy's own answer, and its TIME is not that of Redis
+            yield _unknown("A proxy answers in place of Redis")
+            return
+        yield checks.Info(f"{_name(info)}, {info['role']}.", id="realtime_ticket.I002")
         yield from _eviction(info)
         yield from _replication(info, wait_replicas)
         yield from _persistence(info, client.config_get("save"))
     except redis.ResponseError:
-        yield checks.Info(
-            "This Redis user may not run INFO and CONFIG GET, so not all of the "
-            "server's settings are known.",
-            hint="Check by hand: maxmemory-policy noeviction, save '', appendonly no.",
-            id="realtime_ticket.I001",
-        )
+        yield _unknown("This Redis user may not run INFO and CONFIG GET")
     with suppress(redis.ResponseError):  # this user may not run TIME
         yield from _clock.compare(lambda: _time(client))
+
+
+def _unknown(why: str) -> checks.CheckMessage:
+    return checks.Info(
+        f"{why}, so not all of the server's settings are known.",
+        hint="Check by hand: maxmemory-policy noeviction, save '', appendonly no.",
+        id="realtime_ticket.I001",
+    )
+
+
+def _name(info: dict[str, Any]) -> str:
+    """Return the server's name and version. Valkey calls itself Redis 7.2.4, too."""
+    if version := info.get("valkey_version"):
+        return f"Valkey {version}"
+    return f"Redis {info['redis_version']}"
 
 
 def _time(client: Any) -> float:

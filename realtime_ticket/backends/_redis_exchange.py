@@ -9,38 +9,43 @@ import redis
 
 from realtime_ticket.outages import locate, place_of
 
+from ._redis_pool import Pool
+
 Command = tuple[str | int, ...]
 
 
-def exchange(pool: redis.ConnectionPool, commands: Sequence[Command]) -> list[Any]:
+def exchange(pool: Pool, commands: Sequence[Command]) -> list[Any]:
     """Send all commands at once on one connection and return a reply for each.
 
-    An error reply is returned, as an exception. Faster than a client's pipeline, which
-    packs, parses and collects for every kind of command. All replies are read, or else
-    the connection is closed, so none is left for the next caller to read as his own
-    (CVE-2023-28858). An error reply closes it too: a master that became a replica is to
-    be left.
+    An error reply is returned, as an exception. This is faster than a pipeline of
+    redis-py, which packs, parses and collects for every kind of command.
     """
     try:
-        replies = _exchange(pool, commands)
+        connection = pool.get_connection()
+        return complete(pool, connection, packed(commands), len(commands))
     except (redis.RedisError, OSError) as exc:
-        raise locate(exc, _place_of(pool))  # noqa: B904 (it is the same)
-    for reply in replies:
-        if isinstance(reply, redis.ResponseError):
-            locate(reply, _place_of(pool))
-    return replies
+        raise locate(exc, place_of_pool(pool))  # noqa: B904 (it is the same)
 
 
-def _exchange(pool: redis.ConnectionPool, commands: Sequence[Command]) -> list[Any]:
-    connection = pool.get_connection()
+def complete(pool: Pool, connection: Any, unsent: bytes, count: int) -> list[Any]:
+    """Send the rest of a request, return so many replies, and release the connection.
+
+    Either all replies are read, or the connection is closed, so that the next caller
+    cannot read a reply that belongs to this one (CVE-2023-28858). An error reply closes
+    it too, because the server may be a master that has become a replica.
+    """
     replies: list[Any] = []
     try:
-        connection.send_packed_command([_packed(commands)])
-        replies += [_reply(connection) for _ in commands]
+        if unsent:
+            connection.send_packed_command([unsent])
+        replies += [_reply(connection) for _ in range(count)]
     finally:
         if not replies or any(isinstance(r, redis.ResponseError) for r in replies):
             connection.disconnect()
         pool.release(connection)
+    for reply in replies:
+        if isinstance(reply, redis.ResponseError):
+            locate(reply, place_of_pool(pool))
     return replies
 
 
@@ -49,7 +54,7 @@ def text_of(reply: bytes | None) -> str | None:
     return None if reply is None else reply.decode(errors="surrogateescape")
 
 
-def _place_of(pool: redis.ConnectionPool) -> str:
+def place_of_pool(pool: Pool) -> str:
     """Return where the pool connects to."""
     options = pool.connection_kwargs
     if path := options.get("path"):
@@ -57,7 +62,7 @@ def _place_of(pool: redis.ConnectionPool) -> str:
     return place_of(options.get("host", "localhost"), options.get("port", 6379))
 
 
-def _packed(commands: Sequence[Command]) -> bytes:
+def packed(commands: Sequence[Command]) -> bytes:
     """Return the commands in the protocol of Redis: arrays of bulk strings.
 
     redis-py's own packing takes four times as long, and eight times for a large batch.
@@ -75,7 +80,7 @@ def _reply(connection: Any) -> Any:
     try:
         return connection.read_response(disable_decoding=True)
     except redis.ResponseError as exc:
-        # What has another type is no ticket. It must not fail the rest of the batch.
+        # A value of another type is not a ticket. It must not fail the whole batch.
         return b"" if str(exc).startswith("WRONGTYPE") else exc
     except ValueError as exc:  # redis-py's own parser expected a number
         raise redis.InvalidResponse("This is not the protocol of Redis.") from exc

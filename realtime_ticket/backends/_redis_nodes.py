@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import queue
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 import redis
@@ -14,11 +11,12 @@ from realtime_ticket.outages import locate
 
 from ._options import is_host, is_port
 from ._redis_exchange import exchange
+from ._redis_pool import Pool
 
 Address = tuple[str, int]
 
-_PATIENCE = 2
-"""Servers that one call waits for in vain. The next call asks others."""
+_MAX_TIMEOUTS = 2
+"""A call gives up after so many servers that did not answer. The next asks others."""
 
 
 def addresses(option: str, value: Any) -> tuple[Address, ...]:
@@ -34,69 +32,34 @@ def addresses(option: str, value: Any) -> tuple[Address, ...]:
     return found
 
 
-def waiting_pool(
-    pattern: redis.ConnectionPool, **where: Any
-) -> redis.BlockingConnectionPool:
-    """Return a pool like another one, except where it connects to.
-
-    The plain pool raises when it is exhausted, which a reconnect storm brings about.
-    This one waits for a connection.
-    """
-    options = pattern.connection_kwargs | where
-    return redis.BlockingConnectionPool(
-        max_connections=pattern.max_connections,
-        timeout=options["socket_timeout"],
-        connection_class=pattern.connection_class,
-        **options,
-    )
-
-
-def hang_up(pool: redis.BlockingConnectionPool) -> None:
-    """Close the connections that nobody uses. The pool can still be used.
-
-    Not disconnect(), which closes those in use too: their callers, who wait for a
-    reply, would get whatever Python says of a socket that is gone.
-    """
-    if pool.pid != os.getpid():
-        return  # all of them, and the lock of the queue, are the parent's
-    idle = []
-    with suppress(queue.Empty):
-        while True:
-            idle.append(pool.pool.get_nowait())
-    for connection in idle:
-        if connection is not None:
-            connection.disconnect()
-        pool.pool.put_nowait(connection)
-
-
 class Nodes:
-    """A pool for each address, and the order in which they are asked for news.
+    """A pool for each address, and the order in which the servers are asked.
 
-    It has no lock that a fork could copy locked: threads that meet make at most a pool
-    in vain, or ask in another order.
+    It has no lock that a fork could copy locked. Threads that call it at the same time
+    make at worst a pool that is not used, or ask in another order.
     """
 
     def __init__(
         self, pattern: redis.ConnectionPool, order: Iterable[Address] = ()
     ) -> None:
         self._pattern = pattern
-        self._pools: dict[Address, redis.BlockingConnectionPool] = {}
+        self._pools: dict[Address, Pool] = {}
         self._order = tuple(order)
 
-    def pool(self, address: Address) -> redis.BlockingConnectionPool:
+    def pool(self, address: Address) -> Pool:
         """Return the pool of connections to this address."""
         if address not in self._pools:
-            pool = waiting_pool(self._pattern, host=address[0], port=address[1])
+            pool = Pool(self._pattern, host=address[0], port=address[1])
             self._pools.setdefault(address, pool)
         return self._pools[address]
 
     def ask(self, *command: str) -> tuple[Address, Any]:
-        """Return who answers, and what. Raise ConnectionError when nobody does.
+        """Return the address that answered, and its reply.
 
-        Whoever was asked is asked last the next time. He may be frozen, or alone with
-        an old view of the world.
+        Raise ConnectionError when no server answers. A server that was asked is asked
+        last the next time: it may be frozen, or cut off with outdated knowledge.
         """
-        waits = 0
+        timeouts = 0
         error: Exception | None = None
         for address in self._order:
             self._order = (*(a for a in self._order if a != address), address)
@@ -104,8 +67,8 @@ class Nodes:
                 (reply,) = exchange(self.pool(address), [command])
             except (redis.RedisError, OSError) as exc:
                 error = exc
-                waits += isinstance(exc, redis.TimeoutError)
-                if waits == _PATIENCE:
+                timeouts += isinstance(exc, redis.TimeoutError)
+                if timeouts == _MAX_TIMEOUTS:
                     break
             else:
                 if isinstance(reply, redis.ResponseError):
@@ -121,4 +84,4 @@ class Nodes:
 
     def close(self) -> None:
         for pool in list(self._pools.values()):
-            hang_up(pool)
+            pool.disconnect()

@@ -1,4 +1,4 @@
-"""The options of redis-py, judged when they are given and not when they are used."""
+"""The options of redis-py, checked when they are given and not when they are used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SILENT: Final[dict[str, Any]] = (
     if "driver_info" in inspect.signature(redis.Redis).parameters
     else {"lib_name": None, "lib_version": None}
 )
-"""redis-py tells each server its name (``CLIENT SETINFO``). twemproxy hangs up then."""
+"""redis-py tells each server its name (``CLIENT SETINFO``). twemproxy then closes."""
 
 _UNUSABLE: Final = {
     "connection_pool", "single_connection_client", "cache", "cache_config",
@@ -38,10 +38,10 @@ DEFAULTS: Final[dict[str, Any]] = {
 
 
 def pattern_of(options: dict[str, Any], url: str | None = None) -> redis.ConnectionPool:
-    """Return a pool as the options describe it, which nobody has connected yet.
+    """Return the pool that the options describe, without connecting it.
 
-    Raise TypeError or ValueError for an option that there is not, or that could only
-    fail later. The text holds no value that may be a secret.
+    Raise TypeError or ValueError for an option that does not exist, or that would fail
+    later. The text holds no value that may be a secret.
     """
     if unusable := sorted(_UNUSABLE & options.keys()):
         raise TypeError(f"{unusable} cannot be used here: say host, port and so on")

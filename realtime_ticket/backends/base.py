@@ -12,6 +12,8 @@ from realtime_ticket.outages import Outage, explain
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
+    from realtime_ticket.replies import Request
+
 
 class Item(NamedTuple):
     """What ``add`` takes: a key, the text to keep, and its lifetime in seconds."""
@@ -84,11 +86,11 @@ class BaseBackend(ABC):
 
         One atomic operation of the store, whose result is checked, decides who gets
         the text: of any number of racing callers exactly one. The store's own clock
-        judges expiry. Raise one of ``storage_errors`` when the outcome is unknown.
+        decides when it expires. Raise one of ``storage_errors`` when the outcome is
+        unknown.
         """
 
     # No peek() and no exists(): they invite a check that another caller overtakes.
-    # read_many() is not one: it is for the journal of disconnects, which nobody pops.
 
     def add_many(self, items: Sequence[Item]) -> list[bool]:
         """Do what ``add()`` does for each item, in order. The default is a loop.
@@ -121,9 +123,16 @@ class BaseBackend(ABC):
         """
         raise UnsupportedBackend(
             f"{type(self).__module__}.{type(self).__qualname__} has no read_many(), so "
-            "connections cannot hear of disconnects. Write read_many() (see 'Write a "
+            "connections cannot end at a logout. Write read_many() (see 'Write a "
             "backend' in the documentation), or use a backend that has it."
         )
+
+    def send(self, calls: Sequence[Item | str]) -> Request | None:
+        """Send calls from an event loop, an Item to add or a key to pop. Never wait.
+
+        Return None where it would: add_many() and pop_many() then run in a thread.
+        """
+        return None
 
     def add_durably(self, key: str, data: str, expire: int) -> bool:
         """Do what ``add`` does, and let no rollback of the caller's undo it.
@@ -146,7 +155,7 @@ class BaseBackend(ABC):
         """Return findings for ``manage.py check``.
 
         ``databases`` are the aliases that this run may query: see Django's
-        ``check --database``. Everything else is judged without I/O.
+        ``check --database``. Everything else is checked without I/O.
         """
         return []
 

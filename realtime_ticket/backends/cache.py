@@ -1,4 +1,4 @@
-"""Tickets in a cache of Django's ``CACHES``, whichever it is."""
+"""Tickets in any cache of Django's ``CACHES``."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
 _MARK = "off:mark"
-"""A key that the journal of disconnects cannot have. Found in the cache, it proves that
-the cache answered: some return nothing at all in an outage."""
+"""A key that the journal of disconnects cannot have. If the cache has it, the cache
+answered: some return nothing at all in an outage."""
 
 
 class CacheBackend(BaseBackend):
     """Keep tickets in the cache with this alias.
 
-    Options: ``alias`` (``"default"``). Everything else, how long to wait for the server
-    included, is set where the cache is, in ``CACHES``.
+    Options: ``alias`` (``"default"``). Everything else, timeouts included, is set in
+    ``CACHES``.
     """
 
-    # A cache lets out whatever its client library raises.
+    # A cache may raise any exception of its client library.
     storage_errors: ClassVar[tuple[type[Exception], ...]] = (Exception,)
     setting: ClassVar[str] = "CACHE"
     shorthand: ClassVar[str] = "alias"
@@ -42,8 +42,8 @@ class CacheBackend(BaseBackend):
         cache = connection.cache
         if cache.add(key, data, timeout=expire):
             return True
-        # "Taken" is also what a cache says that hides its errors, as Django's does on a
-        # database table. Then there is nothing under the key, or asking raises.
+        # A cache that hides its errors also says "taken", as Django's DatabaseCache
+        # does. Then there is nothing under the key, or get() raises.
         if cache.get(key) is None:
             lost = LookupError("The cache did not keep the ticket.")
             raise locate(lost, kind="forgotten")
@@ -83,22 +83,22 @@ class CacheBackend(BaseBackend):
         self._local = threading.local()
         cache = getattr(connection, "cache", None)
         if table := getattr(cache, "cache_model_class", None):
-            _hang_up(table)
+            _close_own(table)
 
     @property
     def _connection(self) -> _Connection:
         """Return this thread's own connection to the cache.
 
-        Hold on to it until you are done: a close() in another thread lets go of it.
+        Keep a reference until you are done: a close() in another thread drops it.
 
         Not ``caches[alias]``: asgiref keeps that for each context, so every batch of
-        coroutines would connect anew, and a forked child inherits its sockets.
+        coroutines would connect again, and a forked child inherits its sockets.
         """
         connection: _Connection | None = getattr(self._local, "connection", None)
         if connection is None or connection.pid != os.getpid():
             connection = self._local.connection = _Connection(self.alias)
         if table := getattr(connection.cache, "cache_model_class", None):
-            _revive(table)
+            _replace_dead(table)
         return connection
 
     @property
@@ -130,15 +130,15 @@ class CacheBackend(BaseBackend):
         return explain_cache(self.alias, error)
 
 
-def _revive(table: Any) -> None:
-    """Replace connections to Django's cache table that died, or came by a fork."""
+def _replace_dead(table: Any) -> None:
+    """Replace connections to Django's cache table that died, or came from a fork."""
     from ._database_connection import live_connection
 
     for alias in _aliases(table):
         live_connection(alias)
 
 
-def _hang_up(table: Any) -> None:
+def _close_own(table: Any) -> None:
     """Close this thread's connections to Django's cache table: its thread may end."""
     from ._database_connection import own_connection
 
@@ -155,7 +155,7 @@ def _aliases(table: Any) -> set[str]:
 
 
 class _Connection:
-    """A cache that is closed when its thread ends, unless it came through a fork."""
+    """A cache that is closed when its thread ends, unless a fork copied it."""
 
     def __init__(self, alias: str) -> None:
         from django.core.cache import caches

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-import random
-import time
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from django.db import Error as DatabaseError
 
 from ._database_connection import for_good, in_savepoint, lent, own_connection
-from ._database_sql import MYSQL_REMOVE, Dialect
+from ._database_expiry import clear, sweep
+from ._database_sql import MYSQL_REMOVE
 from .base import BaseBackend, Item
 
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
     from realtime_ticket.outages import Outage
-
-logger = logging.getLogger("realtime_ticket")
-
-_SWEEP_EVERY = 25
-_SWEEP_ROWS = 100
-"""One issued ticket in 25 removes up to about 100 expired rows: four times what comes
-in, so the table stays small without a cron job."""
-
-_CLEAR_ROWS = 250
-"""``clear_expired`` removes this many rows at a time, then rests for as long as that
-took. SQLite lets one write at a time, and who waits for his turn has to find a gap."""
 
 
 class DatabaseBackend(BaseBackend):
@@ -64,8 +51,7 @@ class DatabaseBackend(BaseBackend):
                     added = {key: True for (key,) in cursor.fetchall()}
                 else:
                     added = {items[0].key: cursor.rowcount == 1}
-            if random.random() * _SWEEP_EVERY < len(items):
-                self._sweep(connection, dialect, _SWEEP_ROWS + 2 * len(items))
+            sweep(connection, dialect, len(items))
         return [added.pop(key, False) for key, _, _ in items]
 
     def pop_many(self, keys: Sequence[str]) -> list[str | None]:
@@ -105,13 +91,8 @@ class DatabaseBackend(BaseBackend):
             return self.add(key, data, expire)
 
     def clear_expired(self) -> int:
-        total, started = 0, time.monotonic()
         with lent(self.alias) as (connection, dialect):
-            while (count := self._clear(connection, dialect, _CLEAR_ROWS)) is not None:
-                total += count
-                time.sleep(time.monotonic() - started)
-                started = time.monotonic()
-        return total
+            return clear(connection, dialect)
 
     @property
     def database(self) -> str:
@@ -136,30 +117,3 @@ class DatabaseBackend(BaseBackend):
         connection = own_connection(self.alias)
         if not connection.in_atomic_block:  # which would be rolled back
             connection.close()
-
-    def _sweep(self, connection: Any, dialect: Dialect, rows: int) -> None:
-        """Remove some expired rows. If that fails the next issue tries again."""
-        if connection.in_atomic_block:
-            return  # an error would end the user's transaction
-        try:
-            self._clear(connection, dialect, rows)
-        except DatabaseError as exc:
-            logger.info("Could not clear expired tickets: %s", type(exc).__name__)
-
-    def _clear(self, connection: Any, dialect: Dialect, rows: int) -> int | None:
-        """Remove at most this many expired rows.
-
-        Return their number, or None where there are no more to be found.
-        """
-        with connection.cursor() as cursor:
-            if not dialect.expired:
-                cursor.execute(dialect.clear, [rows])
-                return cursor.rowcount or None
-            cursor.execute(dialect.expired, [rows])
-            if not (keys := [key for (key,) in cursor.fetchall()]):
-                return None
-            cursor.execute(dialect.clear.format(", ".join(["%s"] * len(keys))), keys)
-            removed: int = cursor.rowcount
-        # None of them, when someone else was faster: there may be more all the same. In
-        # a transaction, though, what others removed would be found again and again.
-        return removed if removed or connection.get_autocommit() else None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class LocMemBackend(BaseBackend):
-    """Keep tickets in a dict. No other process, so no realtime server, sees them."""
+    """Keep tickets in a dict. Other processes, such as realtime servers, see none."""
 
     thread_sensitive: ClassVar[bool] = False
 
@@ -47,8 +47,8 @@ class LocMemBackend(BaseBackend):
     def _drop_expired(self, now: float, *, oldest_only: bool = False) -> int:
         """Drop expired entries and return their number.
 
-        A dict keeps its order, and most tickets live equally long, so looking at the
-        front keeps the dict small at next to no cost.
+        A dict keeps its order, and most tickets have one lifetime, so looking at the
+        front keeps the dict small at almost no cost.
         """
         expired = []
         for key, (_, deadline) in self._texts.items():

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import redis
 
 from realtime_ticket.outages import Outage, explain, locate
+from realtime_ticket.replies import Outcome, Request
 
 from ._redis_exchange import Command, exchange, text_of
-from ._redis_nodes import hang_up, waiting_pool
 from ._redis_options import DEFAULTS, pattern_of
+from ._redis_pool import Pool
+from ._redis_request import MAX_COMMANDS, send
 from .base import BaseBackend, Item
 
 if TYPE_CHECKING:
@@ -55,12 +57,13 @@ class RedisBackend(BaseBackend):
         if type(wait_replicas) is not int or wait_replicas < 0:
             raise ValueError(f"wait_replicas is an int >= 0, not {wait_replicas!r}")
         self._wait_replicas = wait_replicas
-        self._has_getdel = True
+        # None until a server has answered: before Redis 6.2 there is no GETDEL.
+        self._has_getdel: bool | None = None
         self._connect(url, DEFAULTS | options)
 
     def _connect(self, url: str | None, options: dict[str, Any]) -> None:
         """Prepare connections. Raise TypeError or ValueError for wrong options."""
-        self._pool = waiting_pool(pattern_of(options, url))
+        self._pool = Pool(pattern_of(options, url))
 
     def add(self, key: str, data: str, expire: int) -> bool:
         return self.add_many([Item(key, data, expire)])[0]
@@ -69,24 +72,48 @@ class RedisBackend(BaseBackend):
         return self.pop_many([key])[0]
 
     def add_many(self, items: Sequence[Item]) -> list[bool]:
-        commands = [
-            ("SET", key, data, "NX", "PX", expire * 1000) for key, data, expire in items
-        ]
+        commands = [_to_add(item) for item in items]
         return [reply is not None for reply in self._exchange(commands)]
 
     def pop_many(self, keys: Sequence[str]) -> list[str | None]:
-        if self._has_getdel:
+        if self._has_getdel is not False:
             try:
-                return self._texts([("GETDEL", key) for key in keys])
+                texts = self._texts([self._to_pop(key) for key in keys])
             except redis.ResponseError as exc:
                 if "unknown command" not in str(exc).lower():
                     raise
-                self._has_getdel = False  # Redis before 6.2: nothing was removed
-        return self._texts([("EVAL", _POP_SCRIPT, 1, key) for key in keys])
+                self._has_getdel = False  # nothing was removed
+            else:
+                self._has_getdel = True
+                return texts
+        return self._texts([self._to_pop(key) for key in keys])
+
+    def send(self, calls: Sequence[Item | str]) -> Request | None:
+        """See BaseBackend. Subclasses use threads: they may do more than send."""
+        if type(self) is not RedisBackend or self._wait_replicas:
+            return None
+        if len(calls) > MAX_COMMANDS:
+            return None
+        if self._has_getdel is None and not all(isinstance(c, Item) for c in calls):
+            return None  # which command removes is found out in a thread
+        commands = [
+            _to_add(call) if isinstance(call, Item) else self._to_pop(call)
+            for call in calls
+        ]
+        return send(
+            self._pool, commands, lambda replies: [*map(_outcome, calls, replies)]
+        )
 
     def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
         (replies,) = self._exchange([("MGET", *keys)])
-        return [text_of(reply) for reply in replies]
+        # Envoy puts an error in the place of what a server has that is down.
+        errors = [reply for reply in replies if isinstance(reply, redis.ResponseError)]
+        if errors and len(errors) == len(replies):
+            raise errors[0]
+        return [
+            reply if isinstance(reply, redis.ResponseError) else text_of(reply)
+            for reply in replies
+        ]
 
     def explain(self, error: Exception) -> Outage:
         return explain(
@@ -102,11 +129,16 @@ class RedisBackend(BaseBackend):
         return diagnose(self._pools(), self._wait_replicas)
 
     def close(self) -> None:
-        hang_up(self._pool)
+        self._pool.disconnect()
 
-    def _pools(self) -> list[redis.BlockingConnectionPool]:
+    def _pools(self) -> list[Pool]:
         """Return the pool of connections to each server that has tickets."""
         return [self._pool]
+
+    def _to_pop(self, key: str) -> Command:
+        if self._has_getdel is False:
+            return ("EVAL", _POP_SCRIPT, 1, key)
+        return ("GETDEL", key)
 
     def _texts(self, commands: Sequence[Command]) -> list[str | None]:
         return [text_of(reply) for reply in self._exchange(commands, confirm=True)]
@@ -124,7 +156,7 @@ class RedisBackend(BaseBackend):
 
     def _ask(
         self,
-        pool: redis.BlockingConnectionPool,
+        pool: Pool,
         commands: Sequence[Command],
         *,
         confirm: bool,
@@ -132,8 +164,8 @@ class RedisBackend(BaseBackend):
         """Return the replies, once enough replicas ``confirm`` them where they must."""
         if not (confirm and self._wait_replicas):
             return exchange(pool, commands)
-        patience = int((pool.timeout or 1) * 500)  # ms, half of socket_timeout
-        wait = ("WAIT", self._wait_replicas, patience)
+        milliseconds = int((pool.timeout or 1) * 500)  # half of socket_timeout
+        wait = ("WAIT", self._wait_replicas, milliseconds)
         *replies, confirmed = exchange(pool, [*commands, wait])
         if isinstance(confirmed, redis.ResponseError):
             raise confirmed
@@ -141,3 +173,13 @@ class RedisBackend(BaseBackend):
             few = redis.TimeoutError("Too few replicas know of the spent tickets.")
             raise locate(few, kind="replicas")
         return replies
+
+
+def _outcome(call: Item | str, reply: Any) -> Outcome:
+    if isinstance(reply, redis.ResponseError):
+        return reply
+    return reply is not None if isinstance(call, Item) else text_of(reply)
+
+
+def _to_add(item: Item) -> Command:
+    return ("SET", item.key, item.data, "NX", "PX", item.expire * 1000)

@@ -14,6 +14,7 @@ from ._reading import read_from_each
 from ._redis_exchange import Command, text_of
 from ._redis_nodes import Address, Nodes, addresses
 from ._redis_options import pattern_of
+from ._redis_pool import Pool
 from .redis import RedisBackend
 
 
@@ -57,7 +58,7 @@ class RedisClusterBackend(RedisBackend):
     def close(self) -> None:
         self._nodes.close()
 
-    def _pools(self) -> list[redis.BlockingConnectionPool]:
+    def _pools(self) -> list[Pool]:
         return [self._nodes.pool(master) for master in {*self._find_masters().values()}]
 
     def _exchange(

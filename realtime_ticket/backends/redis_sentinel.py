@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import redis
-
 from ._redis_exchange import Command
 from ._redis_nodes import Address, Nodes, addresses
 from ._redis_options import DEFAULTS, pattern_of
+from ._redis_pool import Pool
 from .redis import RedisBackend
 
 
@@ -57,7 +56,7 @@ class RedisSentinelBackend(RedisBackend):
         self._sentinels.close()
         self._redises.close()
 
-    def _pools(self) -> list[redis.BlockingConnectionPool]:
+    def _pools(self) -> list[Pool]:
         master = self._master
         if master is None:
             _, (host, port) = self._sentinels.ask(

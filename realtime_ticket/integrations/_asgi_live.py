@@ -30,6 +30,10 @@ _CANCEL_AGAIN: Final = 10.0
 """Seconds after which an application that goes on is cancelled again: it may not know,
 for the ``asyncio.wait_for()`` of Python 3.11 can lose a cancellation."""
 
+_current_task = cast(
+    "Callable[[asyncio.AbstractEventLoop], asyncio.Task[object]]", asyncio.current_task
+)
+
 _BEGINS: Final = ("websocket.accept", "http.response.start")
 _ENDS: Final = (
     "websocket.close",
@@ -88,12 +92,13 @@ class Connection:
 
     async def watch(self, live: LiveTickets, ticket: Ticket) -> None:
         """Let the login of this ticket end the connection. Raise what awatch() does."""
+        self._loop = asyncio.get_running_loop()
         self._watch = await live.awatch(ticket, self.revoke)
 
     async def serve(self, app: Application, scope: Scope) -> None:
         """Call the application. Return when it has, and its connection is closed."""
         self._type = scope["type"]
-        self._task = task = _current_task()
+        self._task = task = _current_task(self._loop)
         cancelling = task.cancelling()
         try:
             await app(scope, self.receive, self.send)
@@ -119,25 +124,25 @@ class Connection:
         self._revoked = revoked
         for task in self._waiting:
             task.cancel()
-        loop = asyncio.get_running_loop()
-        self._sending_ends = loop.time() + self._grace / 2
-        self._overdue = loop.call_later(self._grace, self._cancel)
+        self._sending_ends = self._loop.time() + self._grace / 2
+        self._overdue = self._loop.call_later(self._grace, self._cancel)
         # The calls that were just cancelled end before this begins.
-        self._closing = loop.create_task(self._close(revoked))
+        self._closing = self._loop.create_task(self._close(revoked))
 
     async def receive(self) -> Message:
         """Return the client's next message, or a disconnect."""
         message = await self._call(self._receive)
-        message = self._disconnect(self._revoked) if self._revoked else message
+        if message is None or self._revoked:
+            message = self._disconnect(cast("Revoked", self._revoked))
         self._is_connected = True
-        return cast("Message", message)
+        return message
 
     async def send(self, message: Message) -> None:
         """Send to the client, unless its login has ended."""
         if not self._revoked:
             self._note(message)
         await self._call(self._send, message)
-        if self._revoked and asyncio.get_running_loop().time() > self._sending_ends:
+        if self._revoked and self._loop.time() > self._sending_ends:
             raise ConnectionRevoked
 
     async def _call(
@@ -150,7 +155,7 @@ class Connection:
         if self._revoked:
             await asyncio.sleep(_PAUSE)
             return None
-        task = _current_task()
+        task = _current_task(self._loop)
         cancelling = task.cancelling()
         self._waiting.add(task)
         try:
@@ -220,9 +225,4 @@ class Connection:
         )
         self._cancels += 1
         cast("asyncio.Task[object]", self._task).cancel()
-        loop = asyncio.get_running_loop()
-        self._overdue = loop.call_later(_CANCEL_AGAIN, self._cancel)
-
-
-def _current_task() -> asyncio.Task[object]:
-    return cast("asyncio.Task[object]", asyncio.current_task())
+        self._overdue = self._loop.call_later(_CANCEL_AGAIN, self._cancel)

@@ -25,8 +25,8 @@ class CentrifugoConnectView(ServiceView):
     """Answer Centrifugo's connect proxy. Override ``result()`` to say more.
 
     The status is 200 where Centrifugo could ask. A client without a good ticket is
-    disconnected with 4401, and comes back with a new one; 4501, for a user who is gone,
-    is final; 4013 says that the storage failed, and the client comes back.
+    disconnected with 4401, and comes back with a new one. 4501 is final: the user no
+    longer exists. 4013 says that the storage failed, and the client comes back.
     """
 
     http_method_names = ["post"]
@@ -84,5 +84,5 @@ class CentrifugoRefreshView(ServiceView):
 
 
 def _disconnect(code: int, reason: str) -> JsonResponse:
-    # 4000 to 4499 let a client come back, 4500 to 4999 are final.
+    # A client comes back after 4000 to 4499. 4500 to 4999 are final.
     return JsonResponse({"disconnect": {"code": code, "reason": reason}})

@@ -1,4 +1,4 @@
-"""Consume over HTTP, and hear of disconnects: for any language, backend, and nginx.
+"""Consume tickets and read disconnects over HTTP, from any language or proxy.
 
 The views are for your own servers, which prove it with ``Authorization: Bearer KEY``,
 one of ``REALTIME_TICKET_SERVICE_KEYS``. Without keys, the views answer 404.
@@ -44,7 +44,7 @@ class BadRequest(Exception):
 
 
 class ServiceView(View):
-    """A view for your own servers, and for nobody else.
+    """A view for your own servers only.
 
     401 without a valid key, 404 where no key is configured, 405 for another method.
     """
@@ -165,7 +165,7 @@ class ConsumeView(ServiceView):
     200 ``{"status": "ok", "claims": {"id": 7, "username": "ada"}, "audience": "",
     "issued_at": SECONDS, "expires_at": SECONDS, "session": "", "max_age": null}``; the
     last two as in Ticket. Otherwise ``"status": "error"`` and 400 for a body that is no
-    such JSON object, 403 for a ticket that lets nobody in, 503 with ``Retry-After``
+    such JSON object, 403 for a ticket that is not valid, 503 with ``Retry-After``
     when the storage failed. See also ServiceView.
     """
 
@@ -238,7 +238,7 @@ class AuthorizeView(ServiceView):
     ``ForwardAuth``, HAProxy with a Lua script. The ticket is looked for in the
     subprotocols, and in the query of the header that ``uri_header`` names. 204 with
     ``X-Realtime-User``, the user's id, and ``X-Realtime-Username``, percent-encoded
-    UTF-8; 401 for a ticket that lets nobody in; 403 for a foreign origin, and for a
+    UTF-8; 401 for a ticket that is not valid; 403 for a foreign origin, and for a
     CORS preflight, which spends no ticket; 503 when the storage failed, and 400 for a
     wrong service key, both of which nginx makes a 500.
     """

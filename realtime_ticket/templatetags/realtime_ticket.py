@@ -21,9 +21,9 @@ _SCRIPT_ESCAPES = {ord(char): f"\\u{ord(char):04X}" for char in "<>&"}
 def realtime_ticket_script(context: Context, *, importmap: bool = True) -> SafeString:
     """Load the client, and name it for the modules of the page.
 
-    They say ``import { RealtimeSocket } from "django-realtime-ticket"`` from then on. A
-    page with an import map of its own turns ours off, because many browsers heed the
-    first one only. With a Content Security Policy, the scripts carry its nonce.
+    They write ``import { RealtimeSocket } from "django-realtime-ticket"`` from then on.
+    Turn the import map off for a page with its own, because many browsers use only the
+    first one. With a Content Security Policy, the scripts have its nonce.
     """
     url = static("realtime_ticket/realtime-ticket.js")
     nonce = _nonce(context)

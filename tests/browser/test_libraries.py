@@ -19,16 +19,19 @@ from tests import servers
 from tests.browser.support import ROOT, Realtime, window
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, StorageState
+    from playwright.sync_api import Browser, Page, Route, StorageState
 
-PAGE = "docs/browser-client.md"
+PAGES = [
+    f"docs/{name}.md"
+    for name in ("browser-client", "reconnect", "react", "vue", "htmx")
+]
 MODULES = ROOT / "node_modules"
 CLIENT = "./realtime_ticket/static/realtime_ticket/realtime-ticket.js"
 
 
 def block(contains: str) -> str:
-    """Return the page's script with these words in it."""
-    text = (ROOT / PAGE).read_text("utf-8")
+    """Return the script of a page with these words in it."""
+    text = "".join((ROOT / page).read_text("utf-8") for page in PAGES)
     blocks = re.findall(r"^```js\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     return str(next(code for code in blocks if contains in code))
 
@@ -86,6 +89,7 @@ def run(
 ) -> None:
     """Bundle this code for the browser, and open a page that runs it."""
     code = code.replace("wss://example.com/", f"ws://127.0.0.1:{realtime.port}/")
+    code = code.replace("{ WebSocket }", "{ WebSocket, minReconnectionDelay: 50 }")
     external = "--external:django-realtime-ticket"
     bundle(code, bundles / f"{name}.js", "--format=esm", external)
     page.goto(f"{site}/bundle/?name={name}")
@@ -98,6 +102,7 @@ def run(
         ("graphql-ws", 'from "graphql-ws"', "Hello, alice!"),
         ("y-websocket", 'from "y-websocket"', "connected"),
         ("partysocket", 'from "partysocket"', "Hello, alice!"),
+        ("reconnecting", 'from "reconnecting-websocket"', "Hello, alice!"),
     ],
 )
 def test_a_library_comes_back(
@@ -119,6 +124,32 @@ def test_a_library_comes_back(
     realtime.start()
     console.wait_for(greeting, 3)
     realtime.check(connections=3)
+
+
+@pytest.mark.parametrize("library", ["partysocket", "reconnecting-websocket"])
+def test_a_library_outlives_an_outage_and_ends_with_the_login(
+    page: Page, site: str, realtime: Realtime, bundles: Path, library: str
+) -> None:
+    """Django answers 503 once, and later 401: then nobody asks again."""
+    console, asked = Console(page), 0
+
+    def answer(route: Route) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            route.fulfill(status=503, headers={"Retry-After": "0"})
+        else:
+            route.continue_()
+
+    page.route("**/ticket/", answer)
+    code = block(f'from "{library}"') + "Object.assign(window, { socket });\n"
+    run(page, site, realtime, bundles, "outage", code)
+    console.wait_for("Hello, alice!", 1)
+    page.context.clear_cookies(name="sessionid")
+    realtime.control(close=4401, reason="disconnected kind=session")
+    page.wait_for_function("() => socket.readyState === 3")
+    page.wait_for_timeout(500)
+    assert (console.lines.count("Hello, alice!"), asked) == (1, 3)
 
 
 def test_yjs_syncs(
@@ -147,7 +178,7 @@ def open_snippet(
     for script in scripts:
         shutil.copy(MODULES / script, bundles / Path(script).name)
     names = [Path(script).name for script in scripts]
-    query = {"page": PAGE, "contains": contains, "scripts": names, **more}
+    query = {"page": "docs/htmx.md", "contains": contains, "scripts": names, **more}
     page.goto(f"{site}/snippet/?{urlencode(query, doseq=True)}")
 
 

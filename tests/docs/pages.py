@@ -28,15 +28,32 @@ PACKAGE = ROOT / "realtime_ticket"
 VECTORS = json.loads((DOCS / "wire-format-vectors.json").read_text("utf-8"))
 """What the page about the wire format promises, for readers in every language."""
 
-BUILT = {"README.md", "tutorial.md"}
+BUILT = {
+    "README.md",
+    "tutorial.md",
+    "apis-and-mobile-apps.md",
+    "from-channels-auth.md",
+    "from-django-sesame.md",
+    "limits-and-metrics.md",
+    "single-page-app.md",
+}
 """Pages whose named files make up a project that is run, and not block by block."""
 
 DJANGO_SETTINGS = {name for name in dir(global_settings) if name.isupper()}
 DJANGO_SETTINGS |= {"BASE_DIR", "ROOT_URLCONF", "WSGI_APPLICATION"}
+SETTINGS_OF_OTHERS = {
+    "CORS_ALLOWED_ORIGINS",
+    "CORS_ALLOW_CREDENTIALS",
+    "CORS_EXPOSE_HEADERS",
+    "REST_FRAMEWORK",
+    "SESAME_MAX_AGE",
+}
+"""Settings of packages that the recipes are for. Their tests show what they do."""
 
 _FENCE = re.compile(r"^```([^\s`]*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FILE_NAME = re.compile(
-    r"(?:#|//|\{#|<!--) ([\w./-]+\.(?:py|html|js|mjs|pl|pm))(?:: .+)?(?: #\}| -->)?$"
+    r"(?:#|//|<\?php //|\{#|<!--) ([\w./-]+\.(?:py|html|js|mjs|pl|pm|php|rb))"
+    r"(?:: .+)?(?: #\}| -->)?$"
 )
 
 

@@ -42,6 +42,9 @@ def run_node(*arguments: str | Path) -> str:
     return result.stdout
 
 
+FROM_CHECKOUT = ["--install-links", "--ignore-scripts"]
+"""Options with which npm installs the package from a checkout, as from a registry."""
+
 PERL = shutil.which("perl")
 needs_perl = pytest.mark.skipif(
     PERL is None and not servers.REQUIRED, reason="perl is not installed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import tomllib
@@ -17,6 +18,7 @@ from examples.demo.__main__ import EXAMPLES as DEMOS
 from examples.servers import SERVERS
 from realtime_ticket.integrations import urls as integration_urls
 from tests.docs.pages import DOCS, FENCES, ROOT, Fence, each_fence
+from tests.docs.programs import FROM_CHECKOUT
 from tests.docs.server_pages import (
     OURS,
     PROXIES,
@@ -26,12 +28,13 @@ from tests.docs.server_pages import (
     requirements_of,
     servers_of,
 )
-from tests.matrix import ROWS
+from tests.matrix import ON_OTHER_SERVERS, ROWS
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+CHECKOUT = "path/to/django-realtime-ticket"
+NPM = json.loads((ROOT / "package.json").read_text("utf-8"))
 PACKAGES = {
     "django-realtime-ticket": set(PYPROJECT["project"]["optional-dependencies"]),
-    "./django-realtime-ticket": set(PYPROJECT["project"]["optional-dependencies"]),
     "starlette": set(),
     "uvicorn": {"standard"},
     "websockets": set(),
@@ -39,8 +42,8 @@ PACKAGES = {
 """What the pages install, and its extras."""
 
 REQUIREMENT = re.compile(
-    r"(django-realtime-ticket(?=.*>=1)|(?!django-realtime)[./\w-]+)"
-    r"(?:\[([\w,-]+)\])?(?:>=1)?"
+    r"(?:\./(?=django-realtime-ticket)|(?!django-realtime-ticket(?!.*>=1)))"
+    r"([\w-]+)(?:\[([\w,-]+)\])?(?:>=1)?"
 )
 """Ours says >=1: with less, a resolver may choose 0.1.0, the package of 2012."""
 
@@ -64,11 +67,16 @@ def _check_command(words: list[str], page: str) -> None:
             assert set(requirements) <= {"--no-deps", OURS, *requirements_of(page)}
         case ["sudo", "apt", "install", program]:
             assert page == f"servers/{program}.md" and page in PROXIES
-        case ["daphne" | "gunicorn" | "uvicorn", *_]:
+        case ["daphne" | "granian" | "gunicorn" | "hypercorn" | "uvicorn", *_]:
             command = f"-m {shlex.join(words)}".replace("8001", "$PORT")
-            assert command in {
-                s.command[-1].partition('" ')[2] for s in servers_of(page)
-            }
+            commands = {s.command[-1].partition('" ')[2] for s in servers_of(page)}
+            commands |= {row.command for row in ON_OTHER_SERVERS.values()}
+            assert command in commands
+        case ["npm", "install", *words] if words == [*FROM_CHECKOUT, CHECKOUT]:
+            assert (ROOT / "package.json").is_file()
+        case ["npm", "install", *packages]:
+            known = {"django-realtime-ticket", *NPM["devDependencies"]}
+            assert set(packages) - {"--save-dev"} <= known
         case ["centrifugo", "-c", file]:
             assert (ROOT / file).is_file() and ":8001/" in read_example(
                 page, "client.js"
@@ -86,7 +94,7 @@ def _check_command(words: list[str], page: str) -> None:
         case ["mkdir", folder]:
             assert any(fence.file.startswith(f"{folder}/") for fence in FENCES[page])
         case [variable, "python3", *words] if "=" in variable:
-            assert variable.partition("=")[0] in {"DJANGO_SUPERUSER_PASSWORD"}
+            assert variable.partition("=")[0] == "DJANGO_SUPERUSER_PASSWORD"
             _check_command(["python3", *words], page)
         case ["python3", *words]:
             _check_command(["python", *words], page)
@@ -112,7 +120,7 @@ def _check_command(words: list[str], page: str) -> None:
             exec(compile(code, page, "exec"), {})
         case ["python", "server.py", proxy] if page in PROXIES:
             assert SERVERS[proxy].command[1:] == ("server.py", proxy)
-        case ["python" | "node" | "perl", file, *files]:
+        case ["python" | "node" | "perl" | "php" | "ruby", file, *files]:
             assert _exists(file, page)
             assert all(_exists(file.removeprefix("./"), page) for file in files)
         case ["curl", *_, url] if url.startswith("http://localhost:8000/internal/"):

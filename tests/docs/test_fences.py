@@ -20,6 +20,7 @@ from tests.docs.pages import (
     FENCES,
     PAGES,
     ROOT,
+    SETTINGS_OF_OTHERS,
     Fence,
     each_fence,
     python_fences,
@@ -28,8 +29,9 @@ from tests.docs.pages import (
 )
 from tests.docs.programs import check_js, environment_of
 
-DIRECTIVES = {"{image}", "{include}", "{literalinclude}", "{toctree}"}
-LANGUAGES = {"python", "html", "json", "js", "perl", "console", "sh", "text"}
+DIRECTIVES = {"{eval-rst}", "{image}", "{include}", "{literalinclude}", "{toctree}"}
+LANGUAGES = {"python", "html", "json", "js", "perl", "php", "ruby"}
+LANGUAGES |= {"console", "sh", "text"}
 LANGUAGES |= DIRECTIVES
 
 BASE_SETTINGS = """\
@@ -186,6 +188,7 @@ def test_settings_pass_the_system_checks(
 ) -> None:
     """Settings blocks hold settings, and manage.py check finds nothing wrong."""
     known = DJANGO_SETTINGS | {f"REALTIME_TICKET_{name}" for name in conf.DEFAULTS}
+    known |= SETTINGS_OF_OTHERS
     assert set(fence.assigned) <= known
     if "django.db.backends.mysql" in fence.text:
         servers.need("mariadb")  # its driver, which is compiled

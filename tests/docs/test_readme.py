@@ -119,13 +119,13 @@ def command(start: str) -> str:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def new_project(tmp_path: Path) -> Project:
     servers.need_module("starlette")
     servers.need_module("uvicorn")
     return Project(tmp_path)
 
 
-def test_the_readme_ends_in_hello_alice(project: Project) -> None:
+def test_the_readme_ends_in_hello_alice(new_project: Project) -> None:
     """In a browser, and with what it shows of a server that is down and of a logout."""
     if reason := missing():
         servers.do_without(reason)
@@ -133,36 +133,36 @@ def test_the_readme_ends_in_hello_alice(project: Project) -> None:
 
     greeting, refusal, outage, logout = SHOWN
     with (
-        project.django() as site,
+        new_project.django() as site,
         sync_playwright() as playwright,
         window(launch(playwright)) as page,
     ):
-        with project.realtime() as log:
+        with new_project.realtime() as log:
             page.goto(site)
             page.get_by_label("Username").fill("alice")
             page.get_by_label("Password").fill("secret")
             page.get_by_role("button", name="Log in").click()
             page.get_by_role("heading", name=greeting).wait_for()
-            address = f"http://127.0.0.1:{project.realtime_port}"
+            address = f"http://127.0.0.1:{new_project.realtime_port}"
             assert address in log.read_text()
             with pytest.raises(urllib.error.HTTPError, match="401") as caught:
                 urllib.request.urlopen(address)
             assert refusal in caught.value.read().decode()
         page.get_by_role("heading", name=outage).wait_for()
-        with project.realtime():
+        with new_project.realtime():
             page.get_by_role("heading", name=greeting).wait_for()
             page.get_by_role("button", name="Log out in another tab").click()
             page.get_by_role("heading", name=logout).wait_for()
 
 
-def test_with_redis_the_realtime_server_loads_no_django(project: Project) -> None:
+def test_with_redis_the_realtime_server_loads_no_django(new_project: Project) -> None:
     """The README's lines for Redis, in place of those that they replace."""
     servers.require("redis")
     url = f"unix://{servers.REDIS}?db=6"
     there = '{"host": "localhost", "port": 6379}'
     settings = FILES["mysite/settings.py", "Redis"]
     assert there in settings
-    project.append("mysite/settings.py", settings.replace(there, repr(url)))
+    new_project.append("mysite/settings.py", settings.replace(there, repr(url)))
 
     there = 'host="localhost", port=6379'
     lines = FILES["realtime.py", "Redis"]
@@ -175,9 +175,9 @@ def test_with_redis_the_realtime_server_loads_no_django(project: Project) -> Non
     ):
         code, count = re.subn(pattern, new, code, flags=re.DOTALL)
         assert count == 1, pattern
-    project.write("realtime.py", f"import sys\n{code}")
+    new_project.write("realtime.py", f"import sys\n{code}")
 
-    with project.django() as site, project.realtime():
+    with new_project.django() as site, new_project.realtime():
         browser = Browser(site)
         browser.get("/admin/login/")
         browser.post(
@@ -185,10 +185,10 @@ def test_with_redis_the_realtime_server_loads_no_django(project: Project) -> Non
         )
         ticket, expires_in = fetch_ticket(browser)
         assert expires_in == 10
-        assert greeting(project, ticket) == "Hello, alice!"
+        assert greeting(new_project, ticket) == "Hello, alice!"
         for bad in (ticket, "", "rt_nonsense"):
             with pytest.raises(InvalidStatus, match="401"):
-                greeting(project, bad)
+                greeting(new_project, bad)
 
 
 def greeting(project: Project, ticket: str) -> str:

@@ -39,6 +39,13 @@ SHAPE = [
 ]
 
 
+def test_every_example_is_a_server() -> None:
+    """But for the demo, and for Centrifugo, which is configured and not written."""
+    found = {path.parent for path in EXAMPLES.glob("[!_]*/*") if path.is_file()}
+    servers = {server.directory for server in SERVERS.values()}
+    assert found == servers | {EXAMPLES / "demo", EXAMPLES / "centrifugo"}
+
+
 def test_every_server_has_a_page() -> None:
     folders = {server.directory for server in SERVERS.values()}
     assert {folder_of(page) for page in SERVER_PAGES} == {

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests import servers
+from tests.browser.support import launch, missing, window
 from tests.docs.pages import FENCES, read
 from tests.docs.programs import environment_of
 from tests.processes import free_ports, running
@@ -34,7 +36,7 @@ def test_the_tutorial_ends_as_it_says(tmp_path: Path) -> None:
     assert "The project has six files." in read("tutorial.md") and len(written) == 6
     environment = environment_of(tmp_path, DJANGO_SUPERUSER_PASSWORD="a pass phrase")
 
-    def manage(*arguments: str) -> None:
+    def manage(*arguments: str) -> str:
         result = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             env=environment,
@@ -44,8 +46,9 @@ def test_the_tutorial_ends_as_it_says(tmp_path: Path) -> None:
             timeout=120,
         )
         assert result.returncode == 0, result.stderr
+        return result.stdout + result.stderr
 
-    manage("migrate")
+    assert "WARNING" not in manage("migrate")
     manage("check", "--fail-level", "WARNING", "--database", "default")
     name = ["--username", "ana", "--email", "ana@example.com"]
     manage("createsuperuser", "--noinput", *name)
@@ -82,6 +85,33 @@ def test_the_tutorial_ends_as_it_says(tmp_path: Path) -> None:
         assert refused.value.response.status_code == 403
         status, answer = browser.post_ticket(page)
         assert _talk(realtime, answer["message"], browser.origin) == talk
+
+        if reason := missing():
+            servers.do_without(reason)
+        _press_the_buttons(browser.origin)
+
+
+def _press_the_buttons(site: str) -> None:
+    """As the page tells the reader, who sees what it says."""
+    from playwright.sync_api import sync_playwright
+
+    first, refused, ended = re.findall(r"```text\n(.+)\n```", read("tutorial.md"))
+    with sync_playwright() as playwright, window(launch(playwright)) as page:
+        page.goto(site)
+        page.fill("[name=username]", "ana")
+        page.fill("[name=password]", "a pass phrase")
+        page.get_by_role("button", name="Log in").click()
+        log = page.locator("#log")
+        log.get_by_text(first).wait_for()
+        page.get_by_role("button", name="Say hi").click()
+        log.get_by_text("The server says: ana: hi").wait_for()
+        page.get_by_role("button", name="Use the same ticket again").click()
+        log.get_by_text(refused).wait_for()
+        page.get_by_role("button", name="Log out in another tab").click()
+        log.get_by_text(ended).wait_for()
+        page.get_by_role("button", name="Use the same ticket again").click()
+        log.get_by_text("Not connected.").wait_for()
+        assert "got in" not in log.inner_text()
 
 
 def _talk(port: int, ticket: str, origin: str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import tempfile
 import threading
 import time
 from collections import Counter, deque
@@ -13,7 +12,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,11 +21,9 @@ from realtime_ticket import StorageError, TicketService
 from realtime_ticket.backends.base import Item
 from realtime_ticket.backends.database import DatabaseBackend
 from realtime_ticket.tickets import new_value
-from tests import servers
+from tests.faults.nodes import PgBouncerNode
 from tests.faults.storages import Storage
 from tests.helpers import CLAIMS, within
-from tests.processes import listens
-from tests.servers import free_port
 
 BOUND = 4.5
 """Seconds that a call may take on a busy machine, while someone holds a lock."""
@@ -90,27 +86,10 @@ def end_connections(given: Storage) -> None:
 
 @contextmanager
 def pgbouncer(given: Storage) -> Iterator[DatabaseBackend]:
-    """Run a PgBouncer that shares four connections among all who have a transaction.
-
-    Give a backend that goes through it. While the server is down, each call waits for
-    ``query_wait_timeout``: two minutes, unless one says otherwise.
-    """
-    port = free_port()
-    folder = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir=servers.DIRECTORY))
-    folder.chmod(0o755)
-    config = folder / "pgbouncer.ini"
-    config.write_text(
-        "[databases]\n"
-        f"* = host=127.0.0.1 port={given.proxy.port} user=postgres\n"
-        "[pgbouncer]\n"
-        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-        "auth_type = any\npool_mode = transaction\ndefault_pool_size = 4\n"
-        "query_wait_timeout = 1\nserver_login_retry = 0.1\n"
-    )
-    command = [*servers.as_postgres(), servers.find("pgbouncer"), str(config)]
-    process = servers.run(command, folder, ready=lambda: listens(port))
-    yield variant(given, PORT=port)
-    servers.stop(process)
+    """Run a PgBouncer, and give a backend that goes through it."""
+    node = PgBouncerNode(given.proxy.port)
+    yield variant(given, PORT=node.port)
+    node.kill()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests import servers
+from tests.processes import listens
 from tests.servers import free_port
 
 STOPPED = {"T"}
@@ -97,13 +98,52 @@ class MemcachedNode(ServerNode):
 
 
 class PostgreSQLNode(ServerNode):
-    def __init__(self) -> None:
-        self.data = servers.make_postgresql(servers.DIRECTORY / f"pg-{free_port()}")
+    """A PostgreSQL with the programs in a folder, or with Debian's."""
+
+    def __init__(self, programs: Path | None = None) -> None:
+        self.programs = programs
+        self.data = servers.make_postgresql(
+            servers.DIRECTORY / f"pg-{free_port()}", programs
+        )
         super().__init__()
 
     def start(self) -> None:
         self.process = servers.start_postgresql(
-            self.data, "-c", "listen_addresses=127.0.0.1", "-p", str(self.port)
+            self.data,
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-p",
+            str(self.port),
+            programs=self.programs,
+        )
+
+
+class PgBouncerNode(ServerNode):
+    """A PgBouncer that shares four connections among all who have a transaction.
+
+    While the server behind this port is down, each call waits for a second, as
+    ``query_wait_timeout`` says: two minutes unless it is set.
+    """
+
+    def __init__(self, upstream: int) -> None:
+        self.upstream = upstream
+        super().__init__()
+
+    def start(self) -> None:
+        self.folder.chmod(0o755)
+        config = self.folder / "pgbouncer.ini"
+        config.write_text(
+            "[databases]\n"
+            f"* = host=127.0.0.1 port={self.upstream} user=postgres\n"
+            "[pgbouncer]\n"
+            f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\n"
+            "unix_socket_dir =\nauth_type = any\n"
+            "pool_mode = transaction\ndefault_pool_size = 4\n"
+            "query_wait_timeout = 1\nserver_login_retry = 0.1\n"
+        )
+        command = [*servers.as_postgres(), servers.find("pgbouncer"), str(config)]
+        self.process = servers.run(
+            command, self.folder, ready=lambda: listens(self.port)
         )
 
 

@@ -118,7 +118,7 @@ class TestConnections:
 
     @every_door
     def test_ended_under_load(self, given: Storage, door: str, record: Any) -> None:
-        """Whoever is hit asks for a new ticket; the next call has a new connection.
+        """Their clients ask for new tickets; the next call has a new connection.
 
         Mutants: database-trusts-its-connection, database-reads-and-then-deletes.
         """
@@ -217,8 +217,7 @@ def test_behind_pgbouncer(given: Storage, door: str, record: Any) -> None:
 
     Mutants: database-reads-and-then-deletes, database-forgets-errors.
     """
-    if not servers.find("pgbouncer"):
-        (pytest.fail if servers.REQUIRED else pytest.skip)("pgbouncer is not installed")
+    servers.need("pgbouncer")
     with (
         pgbouncer(given) as backend,
         using(backend) as service,

@@ -18,20 +18,20 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from http.client import HTTPConnection, HTTPException
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from realtime_ticket import InvalidTicket, StorageError, TicketService, batching
 from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.batching import GroupCommit
-from tests.faults.load import PATIENCE, Load
+from tests.faults.load import PATIENCE
 from tests.faults.programs import racers
 from tests.faults.programs.common import SQLITE
+from tests.faults.site import Site
 from tests.faults.storages import KINDS, Storage
 from tests.helpers import CLAIMS, in_child, using
 from tests.processes import running
@@ -40,9 +40,6 @@ from tests.servers import free_port, until
 ROOT = Path(__file__).parents[2]
 BOUND = 9.0
 """Seconds that a call may take while many processes share two processors."""
-
-KEY = "k" * 40
-"""The service key of the project that gunicorn runs."""
 
 every_storage = pytest.mark.parametrize("given", KINDS, indirect=True)
 
@@ -227,54 +224,6 @@ def inode(descriptor: int | str) -> int | None:
         return None
 
 
-class Shown(NamedTuple):
-    """A ticket, as a client of the site knows it."""
-
-    value: str
-    user: int
-
-
-class Site:
-    """A preloaded project, in the place of a service."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-
-    def load(self) -> Load:
-        return Load(self, "sync")  # type: ignore[arg-type]
-
-    def issue(self, claims: dict[str, Any], *, expire: int) -> Shown:
-        headers = {
-            "X-User": str(claims["id"]),
-            "X-CSRFToken": "t" * 32,
-            "Cookie": f"csrftoken={'t' * 32}",
-        }
-        answer = self._post("/ticket/", "", headers)
-        return Shown(answer["message"], claims["id"])
-
-    def consume(self, value: str) -> Shown:
-        headers = {"Authorization": f"Bearer {KEY}"}
-        answer = self._post("/consume/", json.dumps({"ticket": value}), headers)
-        return Shown(value, answer["claims"]["id"])
-
-    def _post(self, path: str, body: str, headers: dict[str, str]) -> Any:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
-        try:
-            connection.request("POST", path, body, headers)
-            response = connection.getresponse()
-            answer = json.loads(response.read())
-        except (OSError, HTTPException) as exc:
-            raise StorageError("the worker died") from exc
-        finally:
-            connection.close()
-        if response.status == 403:
-            raise InvalidTicket("unknown")
-        if response.status == 503:
-            raise StorageError("503")
-        assert response.status == 200, answer
-        return answer
-
-
 PRELOADED = {
     "Redis": "redis.RedisBackend -",
     "Memcached": "memcached.MemcachedBackend -",
@@ -428,8 +377,7 @@ class TestGevent:
 
         None is lost either: no more are open than are in use at once.
 
-        Mutants: redis-trusts-its-connections, redis-loses-connections,
-        memcached-trusts-its-connections.
+        Mutants: redis-trusts-its-connections, memcached-trusts-its-connections.
         """
         with program("greenlets", given.name, given.proxy.port, "kills") as process:
             assert told(process) == "ready"

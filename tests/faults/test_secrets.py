@@ -711,7 +711,7 @@ class TestCommands:
     ) -> None:
         """What they print names no ticket and no password.
 
-        Mutants: doctor-names-its-patient.
+        Mutants: doctor-names-its-probe.
         """
         servers.require("redis")
         settings.REALTIME_TICKET_BACKEND = REDIS

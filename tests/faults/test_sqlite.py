@@ -172,7 +172,7 @@ def lets_in(service: TicketService, ticket: Ticket) -> bool:
 def test_replaced_by_an_older_copy(opened: Open, path: Path) -> None:
     """A LIMIT, which guarantees.md names: what was spent since the copy comes back.
 
-    It does for whoever opens the copy, and for what is left of the ticket's time.
+    It does for all who open the copy, and for what is left of the ticket's time.
 
     Mutants: sqlite-ignores-expiry.
     """
@@ -261,7 +261,7 @@ def run_race(
         with using(backend) as service:
             result.send(Race().run(service, tickets, gate))
     except BaseException as exc:
-        gate.abort()  # nobody shall wait for this one
+        gate.abort()  # nobody may wait for this one
         result.send(exc)
 
 

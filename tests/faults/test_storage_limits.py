@@ -145,7 +145,7 @@ class TestErrorReplies:
     def test_are_outages_that_pass(
         self, node: Node, make_backend: Callable[[int], BaseBackend], name: str
     ) -> None:
-        """No ticket is issued, nobody gets in, and nobody is told that his ticket was
+        """No ticket is issued, nobody gets in, and nobody is told that their ticket was
         bad: it is still good, once, when the trouble is over. Nothing is restarted. Out
         of memory, tickets can be consumed all the while.
 
@@ -204,7 +204,7 @@ class TestDisturbances:
 
     @every_door
     def test_clients_killed(self, node: Node, door: str, record: Any) -> None:
-        """The calls that were under way fail, and everybody connects anew.
+        """The calls that were under way fail, and everybody connects again.
 
         Mutants: redis-knows-outages-only-by-time.
         """

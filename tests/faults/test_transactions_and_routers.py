@@ -27,7 +27,7 @@ from realtime_ticket import (
     get_service,
     issue_ticket,
 )
-from realtime_ticket.backends import database as database_backend
+from realtime_ticket.backends import _database_expiry
 from realtime_ticket.backends.cache import CacheBackend
 from realtime_ticket.backends.database import DatabaseBackend
 from tests.faults.databases import (
@@ -297,7 +297,7 @@ def test_no_router_is_asked(
 
     Mutants: database-asks-the-router.
     """
-    monkeypatch.setattr(database_backend.random, "random", lambda: 0.0)
+    monkeypatch.setattr(_database_expiry.random, "random", lambda: 0.0)
     backend = DatabaseBackend(alias=alias)
     with worker(backend, door) as attempt:
         assert attempt()
@@ -422,7 +422,7 @@ class TestDatabaseCache:
     @every_server
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
     def test_after_a_fork(self, given: Storage, service: TicketService) -> None:
-        """A child connects anew, and leaves the parent's connection to the parent.
+        """A child connects again, and leaves the parent's connection to the parent.
 
         Mutants: cache-trusts-its-connection.
         """

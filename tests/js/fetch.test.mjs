@@ -90,7 +90,7 @@ test("needs no page", async () => {
   assert.deepEqual(tokens(fetch), [""]);
 });
 
-test("reads the CSRF token anew for every ticket, because a login changes it", async () => {
+test("reads the CSRF token again for every ticket, because a login changes it", async () => {
   const page = installPage({ cookie: "csrftoken=old" });
   const fetch = fakeFetch(() => ok("rt_1"));
   await fetchTicket({ fetch });

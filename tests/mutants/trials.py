@@ -40,7 +40,7 @@ def trial(tests: Collection[str], root: Path, mutant: Mutant | None = None) -> O
 def run_pytest(tests: Collection[str], tree: Path, report: Path) -> bool:
     """Run these tests. Return whether they came to an end by themselves."""
     # By the path, a process that a test starts finds the broken package too. Servers
-    # are not shared with whoever runs this.
+    # are not shared with the developer who runs this.
     environment = os.environ | {"PYTHONPATH": str(tree)}
     environment["REALTIME_TICKET_REQUIRE_SERVERS"] = "1"
     environment.pop("REALTIME_TICKET_TEST_DIR", None)

@@ -18,7 +18,7 @@ _LEVELS = {"ERROR": checks.ERROR, "WARNING": checks.WARNING, "INFO": checks.INFO
 
 class Command(BaseCommand):
     help = (
-        "Try out the configured storage: a round trip, races, expiry, latency, and the "
+        "Test the configured storage: a round trip, races, expiry, latency, and the "
         "server's own settings. It takes a few seconds and leaves nothing behind."
     )
     requires_system_checks: list[str] = []  # their findings are among the doctor's own
@@ -73,7 +73,7 @@ def _findings() -> Iterator[Finding]:
     except conf.WrongSetting as exc:
         yield from doctor.of_checks(check_backend())
         if exc.id not in {finding.name for finding in wrong}:
-            # Silenced, but nothing can be examined. Who asks shall know why.
+            # The check is silenced, but the user must see why nothing was examined.
             yield Finding(exc.id, exc.message, level=checks.ERROR, hint=exc.hint)
         return
     try:

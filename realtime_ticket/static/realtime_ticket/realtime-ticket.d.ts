@@ -111,7 +111,7 @@ export type ConnectionOptions = {
      */
     param?: string | undefined;
     /**
-     * Notice a connection that died without a word.
+     * Notice a connection that died silently.
      * Default: off.
      */
     ping?: Ping | undefined;
@@ -244,7 +244,7 @@ export type ConnectionEvents = {
     waiting: WaitingEvent;
     /**
      * Access is denied: by Django, where `error.status`
-     * is 401, say; or by the realtime server, after a `close` with 4403 or 4500 to 4999.
+     * is 401 for example; or by the realtime server, after a `close` with 4403 or 4500 to 4999.
      */
     refused: TicketErrorEvent;
 };
@@ -252,7 +252,7 @@ export type ConnectionTarget = {
     addEventListener<K extends keyof ConnectionEvents>(type: K, listener: ((event: ConnectionEvents[K]) => void) | null, options?: boolean | AddEventListenerOptions): void;
     removeEventListener(type: string, listener: ((event: any) => void) | EventListenerObject | null, options?: boolean | EventListenerOptions): void;
 } & EventTarget;
-/** Say why there is no ticket. */
+/** Why there is no ticket. */
 export declare class TicketError extends Error {
     /** The HTTP status, or 0 without one: network, timeout, abort. */
     status: number;
@@ -282,7 +282,7 @@ export declare class TicketError extends Error {
  */
 export declare function fetchTicket(options?: TicketOptions): Promise<string>;
 declare const Connection_base: new () => ConnectionTarget;
-/** The life that both kinds of connection lead: ticket, connection, loss, pause. */
+/** What both kinds of connection do: ticket, connection, loss, pause. */
 declare class Connection extends /** @type {new () => ConnectionTarget} */ /** @type {new () => ConnectionTarget} */ Connection_base {
     #private;
     static CONNECTING: number;
@@ -309,8 +309,7 @@ declare class Connection extends /** @type {new () => ConnectionTarget} */ /** @
     /** CONNECTING also between two attempts, CLOSED only at the end. */
     get readyState(): number;
     /**
-     * End it for good. The event `close` is the last that is heard, and no request is made
-     * any more.
+     * End it for good. The event `close` is the last one, and no request is made after it.
      *
      * @param {number} [code] 1000, or 3000 to 4999. An EventSource has no use for it.
      * @param {string} [reason]
@@ -320,7 +319,7 @@ declare class Connection extends /** @type {new () => ConnectionTarget} */ /** @
 }
 /**
  * A WebSocket that connects by itself, and again after a loss, with a new ticket each
- * time. See ConnectionEvents for what it tells.
+ * time. See ConnectionEvents for its events.
  */
 export declare class RealtimeSocket extends Connection {
     #private;
@@ -338,7 +337,7 @@ export declare class RealtimeSocket extends Connection {
      * Send a message, or keep it for the next connection while there is none.
      *
      * With `queue` and `ping` it is also kept while a ping waits for its answer. What is still
-     * kept at the end is thrown away.
+     * kept at the end is dropped.
      *
      * @param {Parameters<WebSocket["send"]>[0]} data
      * @throws {DOMException} InvalidStateError when more than `queue` would be kept, or at
@@ -368,7 +367,7 @@ export declare class RealtimeSocket extends Connection {
 export declare function createWebSocketClass(options?: ConnectionOptions & SocketOptions): typeof WebSocket;
 /**
  * Server-sent events, with a new ticket for every connection. See ConnectionEvents for
- * what it tells, beside the server's own named events.
+ * its events, beside the server's own named events.
  *
  * The browser hides why a connection failed: `close` always says 1006. Only an event that
  * someone listens to counts as the last one.

@@ -7,13 +7,13 @@
  * @module
  */
 
-// React Native has not all of them. Say so here: later errors would be hard to read.
+// React Native lacks some of them. Say so here: later errors would be hard to read.
 for (const name of ["EventTarget", "Event", "MessageEvent", "DOMException"])
   if (!(name in globalThis))
     throw new Error(`realtime-ticket.js needs a polyfill of ${name}.`);
 
 /**
- * What fetchTicket() can be told. All of it is optional.
+ * The options of fetchTicket(). All are optional.
  *
  * @typedef {object} TicketOptions
  * @property {string | undefined} [url] Where Django issues tickets: "/ticket/".
@@ -41,7 +41,7 @@ for (const name of ["EventTarget", "Event", "MessageEvent", "DOMException"])
  */
 
 /**
- * What both kinds of connection can be told. All of it is optional.
+ * The options of both kinds of connection. All are optional.
  *
  * @typedef {object} ConnectionOptions
  * @property {string | undefined} [ticketUrl] See TicketOptions.url.
@@ -61,7 +61,7 @@ for (const name of ["EventTarget", "Event", "MessageEvent", "DOMException"])
  *   young enough.
  * @property {number | undefined} [firstTicketLifetime] REALTIME_TICKET_EXPIRE in ms: 10000.
  * @property {string | undefined} [param] The query parameter of the ticket: "ticket".
- * @property {Ping | undefined} [ping] Notice a connection that died without a word.
+ * @property {Ping | undefined} [ping] Notice a connection that died silently.
  *   Default: off.
  * @property {number | undefined} [minDelay] The least time between two attempts: 500.
  * @property {number | undefined} [maxDelay] The most time to wait before an attempt, unless
@@ -118,7 +118,7 @@ for (const name of ["EventTarget", "Event", "MessageEvent", "DOMException"])
  */
 
 /**
- * The events of a connection, in the order in which an attempt meets them.
+ * The events of a connection, in the order of an attempt.
  *
  * A connection has ended with `refused`, or with `close` where `willReconnect` is false.
  *
@@ -132,7 +132,7 @@ for (const name of ["EventTarget", "Event", "MessageEvent", "DOMException"])
  * @property {TicketErrorEvent} ticketerror No ticket this time.
  * @property {WaitingEvent} waiting The next attempt begins in `delay` ms.
  * @property {TicketErrorEvent} refused Access is denied: by Django, where `error.status`
- *   is 401, say; or by the realtime server, after a `close` with 4403 or 4500 to 4999.
+ *   is 401 for example; or by the realtime server, after a `close` with 4403 or 4500 to 4999.
  */
 
 /**
@@ -156,13 +156,13 @@ for (const name of ["EventTarget", "Event", "MessageEvent", "DOMException"])
  */
 const later = (ms, work) => setTimeout(work, Math.min(2 ** 31 - 1, ms));
 
-/** How often a 403 or 404 that is not ours is taken for a deployment under way. */
+/** How many answers of 403 or 404 that are not ours may come from a deployment. */
 const STRANGE = 8;
 
-/** How long to wait before a 401 is believed, while Django may be changing a session. */
+/** How long to wait before a second 401 is final, while Django may change a session. */
 const SECOND_LOOK = 3000;
 
-/** Say why there is no ticket. */
+/** Why there is no ticket. */
 export class TicketError extends Error {
   /**
    * @param {string} message
@@ -363,7 +363,7 @@ const withQuery = (url, parameters) => {
 
 /** What must be known to the next attempt, even if it is another object's. */
 const newMemory = () => ({
-  /** Until when the server asked to be left alone, by performance.now(). */
+  /** Until when the server asked us to wait, by performance.now(). */
   after: 0,
   /** Whether a 401 has to be confirmed by a second one. */
   doubt: false,
@@ -371,7 +371,7 @@ const newMemory = () => ({
   strange: 0,
 });
 
-/** The life that both kinds of connection lead: ticket, connection, loss, pause. */
+/** What both kinds of connection do: ticket, connection, loss, pause. */
 class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget) {
   static CONNECTING = 0;
   static OPEN = 1;
@@ -398,7 +398,7 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
   /** @type {"waiting" | "connecting" | "open" | "hidden" | "closed"} */
   #phase = "waiting";
   #failures = 0;
-  /** Aborted as soon as this attempt must not be heard any more. */
+  /** Aborted as soon as the events of this attempt must be ignored. */
   #attempt = new AbortController();
   /** Aborted at the end. */
   #life = new AbortController();
@@ -448,8 +448,7 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
   }
 
   /**
-   * End it for good. The event `close` is the last that is heard, and no request is made
-   * any more.
+   * End it for good. The event `close` is the last one, and no request is made after it.
    *
    * @param {number} [code] 1000, or 3000 to 4999. An EventSource has no use for it.
    * @param {string} [reason]
@@ -475,7 +474,7 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
     const { signal } = this.#life;
     for (const type of ["online", "visibilitychange", "pagehide", "pageshow"])
       globalThis.addEventListener?.(type, () => this.#hear(type), { signal });
-    // Later, so that listeners that are added to the new object hear everything.
+    // Later, so that listeners that are added to the new object get every event.
     queueMicrotask(() => this.#hurry());
   }
 
@@ -483,14 +482,14 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
   _opened() {
     clearTimeout(this.#timer);
     this.#phase = "open";
-    // Not at once: a server that accepts and hangs up would get a request each minDelay.
+    // Not at once: a server that accepts and closes would get a request each minDelay.
     this.#timer = setTimeout(() => (this.#failures = 0), this.#options.stableAfter ?? 5000);
     this._heard();
     this.#watch();
     this.#tell("open");
   }
 
-  /** @internal Note a sign of life. */
+  /** @internal Note that the server has sent something. */
   _heard() {
     this.#heard = Date.now();
     this._silent = false;
@@ -508,7 +507,7 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
     let pause = NaN;
     if (code === 4401 && !error) {
       pause = this.#readReason(reason);
-      // To the libraries that take our class, 4401 would be final.
+      // To the libraries that use this class, 4401 would be final.
       if (reconnect === false) {
         code = 1012;
         wasClean = false;
@@ -529,7 +528,7 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
   }
 
   /**
-   * Heed the reason of the close code 4401: a text, and then words such as `kind=session`
+   * Follow the reason of the close code 4401: a text, and then words such as `kind=session`
    * (a logout) and `retry=2.6` (seconds).
    *
    * @param {string} reason
@@ -637,7 +636,7 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
     if (this.#phase !== "waiting") return;
     const { minDelay = 500, maxDelay = 20000, random = Math.random } = this.#options;
     const spread = Math.min(maxDelay, minDelay * 2 ** this.#failures++);
-    // The sum, so that not all whom Django gave the same second come back in it.
+    // The sum, so that clients with the same Retry-After do not all come back at once.
     const delay = pause + (exact ? 0 : Math.min(maxDelay, minDelay + random() * spread));
     this.#timer = later(delay, () => this.#connect());
     this.#tell("waiting", { delay, attempt: this.#failures + 1 });
@@ -652,7 +651,7 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
     this.#watch(true);
   }
 
-  /** Cut the waiting short, as far as minDelay and the server allow. */
+  /** Shorten the pause, as far as minDelay and the server allow. */
   #hurry() {
     if (this.#phase !== "waiting") return;
     const { minDelay = 500, random = Math.random } = this.#options;
@@ -663,7 +662,7 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
   }
 
   /**
-   * Ping the server after a silence, and give the connection up if that changes nothing.
+   * Ping the server after a silence, and drop the connection if no answer comes.
    *
    * This looks at the wall clock every second, because timers and performance.now() stand
    * still while a computer sleeps.
@@ -690,7 +689,7 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
     this.#pingTimer = setTimeout(() => this.#watch(), Math.min(1000, rest));
   }
 
-  /** Hang up, so that the server knows, and the page may stay in the bfcache. */
+  /** Close, so that the server knows, and the page may stay in the bfcache. */
   #hide() {
     if (this.#options.reconnect === false) return this._lost({});
     const transport = this.#transport;
@@ -732,7 +731,7 @@ class Connection extends /** @type {new () => ConnectionTarget} */ (EventTarget)
 
 /**
  * A WebSocket that connects by itself, and again after a loss, with a new ticket each
- * time. See ConnectionEvents for what it tells.
+ * time. See ConnectionEvents for its events.
  */
 export class RealtimeSocket extends Connection {
   static CLOSING = 2;
@@ -786,7 +785,7 @@ export class RealtimeSocket extends Connection {
    * Send a message, or keep it for the next connection while there is none.
    *
    * With `queue` and `ping` it is also kept while a ping waits for its answer. What is still
-   * kept at the end is thrown away.
+   * kept at the end is dropped.
    *
    * @param {Parameters<WebSocket["send"]>[0]} data
    * @throws {DOMException} InvalidStateError when more than `queue` would be kept, or at
@@ -794,7 +793,7 @@ export class RealtimeSocket extends Connection {
    */
   send(data) {
     const socket = this.#open;
-    // A socket that is closing would swallow the message, and so may a silent one.
+    // A socket that is closing would lose the message, and a silent one may, too.
     if (socket?.readyState === 1 && !(this._silent && this.#queue)) socket.send(data);
     else if (this.readyState !== 3 && this.#waiting.length < this.#queue)
       this.#waiting.push(data);
@@ -875,7 +874,7 @@ const OWN_EVENTS =
 
 /**
  * Server-sent events, with a new ticket for every connection. See ConnectionEvents for
- * what it tells, beside the server's own named events.
+ * its events, beside the server's own named events.
  *
  * The browser hides why a connection failed: `close` always says 1006. Only an event that
  * someone listens to counts as the last one.

@@ -1,10 +1,11 @@
-"""A Django project whose connections are open before gunicorn forks its workers."""
+"""A Django project whose connections are open before a server forks its workers."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -19,7 +20,7 @@ BACKEND, OPTION, PLACE = os.environ["STORAGE"].split()
 def from_header(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Believe whoever says that he is logged in."""
+    """Believe every user who claims to be logged in."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         number = request.headers.get("X-User", "0")
@@ -55,9 +56,20 @@ application = get_wsgi_application()
 
 from django.contrib.auth.models import User  # noqa: E402
 
-from realtime_ticket import get_service  # noqa: E402
+from realtime_ticket import StorageError, disconnect, get_service  # noqa: E402
+from realtime_ticket.views import AsyncRealtimeTicketView  # noqa: E402
+
+
+def end_connections(request: HttpRequest, user_id: int) -> HttpResponse:
+    """Disconnect a user, by and by if the storage is down."""
+    with suppress(StorageError):
+        disconnect(user_id)
+    return HttpResponse()
+
 
 urlpatterns = [
+    path("async-ticket/", AsyncRealtimeTicketView.as_view()),
+    path("disconnect/<int:user_id>/", end_connections),
     path("", include("realtime_ticket.urls")),
     path("", include("realtime_ticket.integrations.urls")),
 ]
