@@ -518,6 +518,5 @@ class TestOtherTexts:
 def client_of(backend: Any) -> Any:
     """Return what a backend reads with."""
     if isinstance(backend, MemcachedBackend):
-        with backend._client("") as client:
-            return client
+        return backend._call(backend._server(""), lambda client: client)
     return backend._connection.cache
