@@ -417,7 +417,7 @@ class TestDoors:
             service.backend.add(key, f"garbage of {tickets.fingerprint(key)}", 60)
             caller.call("consume", spoilt.value)
             watch.hear(service, service.backend)
-        assert caller.failures == 0 and len(watch.values) == 4
+        assert caller.failures == 0 and len(watch.values) == 5
         assert watch.leaks() == []
 
     @both_doors
