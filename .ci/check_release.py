@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-UNRELEASED = re.compile(r"Version \d+ is not (?:on PyPI|released)")
+UNRELEASED = re.compile(r"Version \d+ is not (?:on (?:PyPI|npm)|released)")
 
 
 def main(tag: str) -> None:

@@ -1,4 +1,4 @@
-"""A ticket as one would write it without this package, for whom it is compared with."""
+"""A ticket as one would write it without this package, for the comparisons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXPIRE: Final = 60
 
 
 def make() -> tuple[str, str]:
-    """Return a new value and the text to store: what ours are made of, too."""
+    """Return a new value and the text to store, like those of this package."""
     now = int(time.time())
     data = json.dumps(CLAIMS | {"iat": now, "exp": now + EXPIRE})
     return "rt_" + secrets.token_urlsafe(32), data

@@ -16,7 +16,7 @@ from .stores import MemcachedStore, RedisStore, Store, TableStore
 TITLE = "Growth: few and many outstanding tickets"
 
 ENOUGH = 10_000
-"""Tickets to be stored before their size is told: few fit into what is there anyway."""
+"""Tickets to store before their size is measured: a few fit into free memory."""
 
 PATIENCE = 60
 """Seconds that clearing may take before it is given up."""

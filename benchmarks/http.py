@@ -1,4 +1,4 @@
-"""Row 5: a page asks Django for a ticket, or for something else to be let in with."""
+"""Row 5: a page asks Django for a ticket, or for another credential."""
 
 from __future__ import annotations
 

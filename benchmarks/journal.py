@@ -1,4 +1,4 @@
-"""Row 10: what it costs a process to hear of disconnects, and Django to write them."""
+"""Row 10: what it costs a process to read disconnects, and Django to write them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ LOGOUTS = 500
 
 HELD = 10_000
 OTHERS = 1_000
-"""Connections that a process holds, and disconnects of users who have none there."""
+"""Connections that a process holds, and disconnects of users without any there."""
 
 USERS = 10_000
-"""Whom one call disconnects."""
+"""The users of one call."""
 
 _POLLS = 0.4
 """Seconds of polls after the logouts of a second. After ten they need no reading."""
@@ -72,7 +72,7 @@ def _polls(name: str, effort: Effort) -> Iterator[Finding]:
 
 
 def _others(name: str, effort: Effort) -> Iterator[Finding]:
-    """Measure the poll that hears of others than those whose connections are held."""
+    """Measure a poll that reads disconnects of users without connections here."""
     held, others = min(HELD, effort.most), min(OTHERS, effort.most)
     with _listening(name) as (service, live):
         ended = [live.watch(_ticket(number), _never) for number in range(held)]

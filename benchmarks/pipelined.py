@@ -1,6 +1,6 @@
 """How fast it could be: the bytes of two commands, made by hand and sent together.
 
-No error reply, no outage, no limit and no cancelled call is looked after.
+It handles no error reply, no outage, no limit and no cancelled call.
 """
 
 from __future__ import annotations

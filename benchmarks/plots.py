@@ -65,7 +65,7 @@ def _lines(axes: Axes, findings: Sequence[Finding]) -> None:
 def _dots(axes: Axes, findings: Sequence[Finding]) -> None:
     """Draw each ratio with its quartiles, and its target as a triangle.
 
-    What it is of stands above, over the whole width: some of that is long.
+    Its label is above it, over the whole width, because some labels are long.
     """
     for height, finding in enumerate(reversed(findings)):
         spread, target = finding.measured, finding.target

@@ -48,7 +48,7 @@ class Client:
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """What stands against the storm."""
+    """The servers that the clients come back to."""
 
     tickets: float
     """Tickets per second that all Django workers issue."""
@@ -142,7 +142,7 @@ class _Queue:
             yield crowd, served
 
     def leave(self, now: float) -> Iterator[_Crowd]:
-        """Return the crowds whose patience has ended. Their requests stay."""
+        """Return the crowds that have timed out. Their requests stay in the queue."""
         while self._waiting and now - self._waiting[0].since >= self._patience:
             crowd = self._waiting.popleft()
             if crowd.size:

@@ -1,4 +1,4 @@
-"""Row 11: how soon connections end when their login does, and nobody else's."""
+"""Row 11: how soon connections end with their login, and no others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PINGS = "3600"
 
 SOON = 1.0
 PATIENCE = 5.0
-"""Seconds in which connections are to end, and after which nobody waits any longer."""
+"""Seconds in which connections must end; the benchmark waits no longer."""
 
 _OTHER_FILES = 200
 _CLOSE = 0x88

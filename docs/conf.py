@@ -31,6 +31,7 @@ django.setup()
 add_module_names = False
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
+autodoc_type_aliases = {"Application": "Application"}
 maximum_signature_line_length = 100
 python_display_short_literal_types = True
 # Names of Python and Django are not links: no build asks another site for them.

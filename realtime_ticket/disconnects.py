@@ -51,10 +51,7 @@ def disconnect(users: Any, *, session: str | None = None) -> None:
             partial(disconnect_quietly, *user_ids, session=session), using=alias
         )
         return
-    try:
-        service.disconnect(*user_ids, session=session)
-    except OpenTransaction:  # on another database, which holds the tickets
-        service.disconnect(*user_ids, session=session, background=True)
+    _write(*user_ids, session=session)
 
 
 async def adisconnect(users: Any, *, session: str | None = None) -> None:
@@ -73,14 +70,20 @@ def disconnect_quietly(*user_ids: int | str, session: str | None = None) -> None
             return
         # While the storage is down, one caller has to wait for it, and not all.
         is_down = not service.outbox.join(0)
-        try:
-            service.disconnect(*user_ids, session=session, background=is_down)
-        except OpenTransaction:
-            service.disconnect(*user_ids, session=session, background=True)
+        _write(*user_ids, session=session, background=is_down)
     except StorageError:  # reported, and tried again
         logger.info("A disconnect waits for the storage.")
     except Exception:
         logger.exception("A user could not be disconnected.")
+
+
+def _write(*user_ids: int | str, session: str | None, background: bool = False) -> None:
+    """Write a disconnect, from a thread if this one's transaction could undo it."""
+    service = conf.get_service()
+    try:
+        service.disconnect(*user_ids, session=session, background=background)
+    except OpenTransaction:  # on the database that holds the tickets
+        service.disconnect(*user_ids, session=session, background=True)
 
 
 def _ids_of(users: Any) -> list[int | str]:
@@ -95,12 +98,12 @@ def _ids_of(users: Any) -> list[int | str]:
 
 def _id_of(user: Any, model: type[Model]) -> int | str:
     if not isinstance(user, Model):
-        user_key(user)  # raises TypeError for what is no primary key of any model
+        user_key(user)  # raises TypeError for what cannot be a primary key
         try:
             return ticket_id(model._meta.pk.to_python(user))
         except ValidationError:
             raise TypeError(
-                f"{user!r} is no primary key of a {model.__name__}."
+                f"{user!r} is not a primary key of a {model.__name__}."
             ) from None
     if not isinstance(user, model):
         raise TypeError(f"A user is a {model.__name__}, not {user!r}.")

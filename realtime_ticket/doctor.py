@@ -71,8 +71,8 @@ def check_reading(backend: BaseBackend) -> list[checks.CheckMessage]:
         return []
     return [
         checks.Warning(
-            f"{type(backend).__name__} has no read_many(), so live connections do not "
-            "hear of disconnects.",
+            f"{type(backend).__name__} has no read_many(), so open connections do not "
+            "end at a logout.",
             hint="Write read_many(), or use a backend that has it. Until then, a "
             "connection can outlive the login that it came from.",
             id="realtime_ticket.W022",
@@ -261,12 +261,12 @@ def _disconnect(probe: _Probe) -> Finding:
             live.poll()
         read = time.perf_counter()
     if not heard:
-        message = "A connection did not hear that its user was disconnected."
+        message = "A connection did not end when its user was disconnected."
         return Finding("disconnect", message, checks.ERROR, _LOST)
     figures = {"written": (written - start) * 1000, "read": (read - written) * 1000}
     return Finding(
         "disconnect",
-        f"A connection heard that its user was disconnected: written in "
+        f"A connection ended when its user was disconnected: written in "
         f"{figures['written']:.2f} ms, read in {figures['read']:.2f} ms.",
         figures={name: round(figure, 3) for name, figure in figures.items()},
     )

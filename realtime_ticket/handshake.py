@@ -1,4 +1,4 @@
-"""Read a handshake: find the ticket, choose the subprotocol, judge the origin.
+"""Read a handshake: find the ticket, choose the subprotocol, check the origin.
 
 Strings in, strings out: no I/O and no Django, so that every realtime server can use it
 with whatever its framework calls a header. ASGI servers need none of this: see

@@ -60,7 +60,7 @@ class Reading(NamedTuple):
     disconnects: list[Disconnect]
     """What is new."""
     unreadable: int
-    """How many new texts are no disconnects."""
+    """The number of new texts that are not disconnects."""
     late: bool
     """Whether the disconnects may be older than the connections that they name."""
     doubt: str

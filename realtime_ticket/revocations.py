@@ -63,7 +63,7 @@ class Disconnect:
 
 
 def journal_key(prefix: str, second: int, slot: int) -> str:
-    """Return the key of a place in the journal. It is never hashed: it is no secret.
+    """Return the key of a place in the journal. It is not secret, so never hashed.
 
     No ticket has such a key, whatever the prefix: no colon follows it in theirs.
     """

@@ -135,6 +135,7 @@ class Recorder:
         return {key: problem for key, problem in found.items() if problem}
 
     def count(self, outcome: Outcome) -> int:
-        """Return how many calls ended so."""
-        calls = itertools.chain.from_iterable(self._calls.values())
-        return sum(call.outcome == outcome for call in calls)
+        """Return how many calls have ended so."""
+        with self._lock:
+            calls = itertools.chain.from_iterable(self._calls.values())
+            return sum(call.outcome == outcome for call in calls)

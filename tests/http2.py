@@ -74,7 +74,10 @@ class Peer:
             self.websocket.receive_data(event.data)
 
     def send(self, message: TextMessage | CloseConnection) -> None:
-        self.http.send_data(self.stream, self.websocket.send(message))
+        try:
+            self.http.send_data(self.stream, self.websocket.send(message))
+        except ProtocolError:  # the server has closed it
+            raise ConnectionClosed(None, None) from None
         self.writer.write(self.http.data_to_send())
 
 
@@ -119,7 +122,7 @@ async def websocket(
 
         protocol = found.get("sec-websocket-protocol")
         yield Session(await text(), say, closed, protocol, str(found))
-        with suppress(ProtocolError):  # the server has closed it
+        with suppress(ConnectionClosed):
             peer.send(CloseConnection(1000))
     finally:
         writer.close()

@@ -99,7 +99,7 @@ PARTS = [
     Part(
         "browser",
         "The JavaScript client, in Node.js and in browsers.",
-        ("browser/test_*.py", "test_client.py"),
+        ("browser/test_*.py", "test_client.py", "test_centrifugo_client.py"),
     ),
     Part(
         "documentation",
@@ -110,6 +110,7 @@ PARTS = [
         "tools",
         "The layers of the package, the mutants, and the benchmarks.",
         (
+            "test_ci.py",
             "test_imports.py",
             "test_layering.py",
             "test_mutants.py",

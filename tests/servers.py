@@ -147,7 +147,7 @@ def sentinel() -> Sentinel:
 @functools.cache
 def cluster() -> Cluster:
     """Return the one that is there for all who leave it in one piece."""
-    return Cluster(masters=3)
+    return Cluster(masters=3, patience=10)
 
 
 def start_redis(path: Path, *options: str) -> subprocess.Popen[bytes]:
@@ -424,12 +424,16 @@ class Sentinel(Node):
 
 
 class Cluster:
-    """A cluster of so many masters, and so many replicas of each."""
+    """A cluster of so many masters, and so many replicas of each.
 
-    def __init__(self, *, masters: int, replicas: int = 0) -> None:
+    A node that is silent for so many seconds of ``patience`` is taken for dead. On a
+    busy machine one that lives can be silent for a second.
+    """
+
+    def __init__(self, *, masters: int, replicas: int = 0, patience: int = 1) -> None:
         self.nodes = [
             Node("--cluster-enabled", "yes", "--cluster-port", str(free_port()),
-                 "--cluster-node-timeout", "1000",
+                 "--cluster-node-timeout", str(patience * 1000),
                  "--cluster-require-full-coverage", "no")
             for _ in range(masters * (1 + replicas))
         ]  # fmt: skip

@@ -95,13 +95,21 @@ def service() -> Iterator[TicketService]:
         yield service
 
 
+class Ready(asyncio.Event):
+    """Set by an application when its user may be disconnected."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.revoked = asyncio.Event()
+        """Set when the user is disconnected, and that is heard."""
+
+
 class App:
     """An application that does what a test says, in between two events."""
 
     def __init__(self, talk: Callable[[Receive, Send], Awaitable[None]]) -> None:
         self.talk = talk
-        self.ready = asyncio.Event()
-        """Set by the test's own function when the connection may be revoked."""
+        self.ready = Ready()
         self.has_returned = False
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -111,7 +119,7 @@ class App:
 
 async def revoked(
     server: Server,
-    talk: Callable[[Receive, Send, asyncio.Event], Awaitable[None]],
+    talk: Callable[[Receive, Send, Ready], Awaitable[None]],
     **options: Any,
 ) -> App:
     """Serve an application, and disconnect its user as soon as it is ready."""
@@ -120,6 +128,7 @@ async def revoked(
         group.create_task(server.serve(app, **options))
         await app.ready.wait()
         await server.revoke()
+        app.ready.revoked.set()
     return app
 
 
@@ -136,7 +145,7 @@ class TestReceive:
         """
         heard = []
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             await accepted(receive, send)
             ready.set()
             heard.append(await receive())
@@ -158,11 +167,11 @@ class TestReceive:
         """
         heard = []
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             await accepted(receive, send)
             server.says("before")
             ready.set()
-            await asyncio.sleep(0.5)  # the user is disconnected meanwhile
+            await ready.revoked.wait()
             server.says("after")
             heard.extend([await receive() for _ in range(3)])
 
@@ -186,7 +195,7 @@ class TestReceive:
 
         heard = []
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             await accepted(receive, send)
             ready.set()
             heard.extend([await receive() for _ in range(2)])
@@ -205,7 +214,7 @@ class TestReceive:
         """Each of them is told."""
         heard: list[dict[str, Any]] = []
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             async def listen() -> None:
                 heard.append(await receive())
 
@@ -226,7 +235,7 @@ class TestReceive:
         """A cancellation of the application's own goes through, before and after."""
         passed = []
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             await accepted(receive, send)
             for _ in range(2):
                 try:
@@ -289,10 +298,10 @@ class TestSend:
         """
         failed = []
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             await accepted(receive, send)
             ready.set()
-            await asyncio.sleep(0.05)
+            await ready.revoked.wait()
             await send({"type": "websocket.send", "text": "unheard"})
             try:
                 while True:
@@ -317,7 +326,7 @@ class TestSend:
         """
         heard = []
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             await accepted(receive, send)
             server.writable.clear()
             asyncio.get_running_loop().call_soon(ready.set)
@@ -341,7 +350,7 @@ class TestSend:
     def test_raises_what_the_server_does(self, service: TicketService) -> None:
         """A client that left is the server's to tell."""
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             await accepted(receive, send)
             ready.set()
             server.error = ConnectionResetError("gone")
@@ -387,11 +396,11 @@ class TestBeforeAnAnswer:
         """
         heard = []
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             if is_connected:
                 heard.append(await receive())
             ready.set()
-            await asyncio.sleep(0.5)  # the user is disconnected meanwhile
+            await ready.revoked.wait()
             await send(ACCEPT)
             heard.extend([await receive() for _ in range(3 - is_connected)])
 
@@ -407,9 +416,9 @@ class TestBeforeAnAnswer:
     def test_a_request_is_refused(self, service: TicketService) -> None:
         """With 401, where the application has not begun to answer."""
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             ready.set()
-            await asyncio.sleep(0.5)  # the user is disconnected meanwhile
+            await ready.revoked.wait()
             await send(START)
 
         async def main() -> Server:
@@ -429,7 +438,7 @@ class TestAStream:
         """
         heard = []
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             heard.append(await receive())
             await send(START)
             await send({"type": "http.response.body", "body": b"1", "more_body": True})
@@ -451,7 +460,7 @@ class TestAStream:
     def test_that_has_ended_ends_once(self, service: TicketService) -> None:
         """A response that is complete is left alone."""
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             await send(START)
             await send({"type": "http.response.body", "body": b"all"})
             ready.set()
@@ -479,7 +488,7 @@ class TestAnApplicationThatDoesNotReturn:
         Mutants: asgi-live-waits-for-ever, asgi-live-keeps-its-cancellation.
         """
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             await accepted(receive, send)
             ready.set()
             while True:
@@ -516,7 +525,7 @@ class TestAnApplicationThatDoesNotReturn:
         monkeypatch.setattr(_asgi_live, "_CANCEL_AGAIN", 0.05)
         cancellations = 0
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             nonlocal cancellations
             await accepted(receive, send)
             ready.set()
@@ -550,11 +559,11 @@ class TestAnApplicationThatDoesNotReturn:
         Mutants: asgi-live-hogs-the-loop.
         """
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             nonlocal calls
             await accepted(receive, send)
             ready.set()
-            await asyncio.sleep(0.05)
+            await ready.revoked.wait()
             while True:
                 await receive()
                 await send({"type": "websocket.send", "text": "unheard"})
@@ -570,7 +579,7 @@ class TestAnApplicationThatDoesNotReturn:
     def test_may_clean_up_and_return(self, service: TicketService) -> None:
         """Its own errors are the server's to report, and nothing is left cancelled."""
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             await accepted(receive, send)
             ready.set()
             try:
@@ -616,7 +625,7 @@ class TestClosing:
         """
         monkeypatch.setattr(_asgi_live, "_CLOSE_WAIT", 0.05)
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             await accepted(receive, send)
             server.writable.clear()
             ready.set()
@@ -639,7 +648,7 @@ class TestClosing:
     ) -> None:
         """A client that left by itself is no error."""
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             await accepted(receive, send)
             server.error = error
             ready.set()
@@ -660,7 +669,7 @@ class TestClosing:
         """For the client and for the application."""
         heard = []
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             await accepted(receive, send)
             ready.set()
             heard.append(await receive())
@@ -676,7 +685,7 @@ class TestClosing:
     def test_does_not_repeat_the_applications(self, service: TicketService) -> None:
         """A connection that it has closed itself is closed."""
 
-        async def talk(receive: Receive, send: Send, ready: asyncio.Event) -> None:
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
             await accepted(receive, send)
             await send({"type": "websocket.close"})
             ready.set()

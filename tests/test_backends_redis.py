@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import redis
 from fakeredis import TcpFakeServer
+from redis._parsers import _RESP2Parser
+from redis.connection import DefaultParser
 
 from realtime_ticket import InvalidTicket, StorageError, TicketService
 from realtime_ticket.backends.base import Item
@@ -394,15 +396,19 @@ class TestTrouble:
     @pytest.mark.parametrize(
         "reply", [b"$-$-1\r\n", b"*x\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"]
     )
+    @pytest.mark.parametrize("parser", [DefaultParser, _RESP2Parser])
     def test_what_is_not_the_protocol_of_redis(
-        self, tmp_path: Path, reply: bytes
+        self, tmp_path: Path, reply: bytes, parser: type
     ) -> None:
         """Is an outage: some other server listens there, or a proxy mixed up replies.
+
+        Both with hiredis, which is the default where it is installed, and without.
 
         Mutants: redis-not-its-protocol.
         """
         with forgetful_server(tmp_path / "s", reply):
             backend = RedisBackend(unix_socket_path=str(tmp_path / "s"))
+            backend._pool.connection_kwargs["parser_class"] = parser
             with using(backend) as service, pytest.raises(StorageError):
                 service.consume(GOOD)
 

@@ -637,7 +637,7 @@ class TestRedisServers:
         node.kill()
 
     def test_a_user_who_may_not_ask(self, watcher: redis.Redis) -> None:
-        """Is told what to look at. His tickets are examined all the same."""
+        """Is told what to look at. The tickets are examined all the same."""
         watcher.execute_command(
             "ACL", "SETUSER", "doctor", "on", ">secret", "resetkeys", "~rt_*", "~off:*",
             "-@all", "+set", "+getdel", "+mget", "+select",

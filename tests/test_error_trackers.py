@@ -69,7 +69,7 @@ def test_sentry_is_sent_no_ticket(lines: str, tmp_path: Path) -> None:
         text=True,
         cwd=tmp_path,
         env={"PYTHONPATH": f"{tmp_path}:{PAGE.parent.parent}"},
-        timeout=60,
+        timeout=180,
     )
     assert run.returncode == 0, run.stderr
     assert "InvalidTicket" in run.stdout

@@ -25,7 +25,7 @@ from realtime_ticket.backends.memcached import MemcachedBackend
 from realtime_ticket.backends.redis import RedisBackend
 from tests import servers
 from tests.broken import GetThenDelete, NeverExpires, NeverRemoves
-from tests.helpers import REMOTE
+from tests.helpers import REMOTE, eventually
 from tests.histories import Call, Name, Recorder, Store, explain
 
 FOREVER = Store(expire=1000)
@@ -277,11 +277,15 @@ def test_histories_of_a_storage_that_dies(run: Any) -> None:
     recorder = Recorder((*backend.storage_errors, StorageError))
     losses: list[tuple[float, float]] = []
 
+    def wait_for_more(failures: int) -> None:
+        eventually(lambda: recorder.count("unknown") > failures, 0.5)
+
     def disturb() -> None:
         for _ in range(3):
             time.sleep(0.3)
-            start = time.monotonic()
+            start, failures = time.monotonic(), recorder.count("unknown")
             node.kill()
+            wait_for_more(failures)  # or it may be back before a call is made
             node.start()
             losses.append((start, time.monotonic()))
 

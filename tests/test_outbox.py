@@ -268,14 +268,13 @@ def test_a_storage_that_loses_its_memory_gets_the_disconnect_again(
 
     Mutants: outbox-trusts-every-storage.
     """
+    store.is_down = lambda key: len(store.texts) == 2  # until it has lost them
     service.disconnect(7)
     service.disconnect(8, background=True)
     assert service.outbox.join(WAIT)
     lost = dict(store.texts)
+    time.sleep(0.2)  # until they are due again
     store.texts.clear()
-    store.is_down = lambda key: True
-    time.sleep(0.2)
-    store.is_down = lambda key: False
     deadline = time.monotonic() + WAIT
     while store.closed == 0 and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -175,6 +175,16 @@ class TestSmallBatches:
             run(service.aissue(CLAIMS))
             assert has_thread(service)
 
+    def test_a_connection_is_waited_for_in_a_thread(self) -> None:
+        """All of them may be in use, by threads for instance."""
+        backend = on_redis(max_connections=1, socket_timeout=0.2)
+        with using(backend) as service:
+            in_use = backend._pool.get_connection()
+            with pytest.raises(StorageError, match="connections"):
+                run(service.aissue(CLAIMS))
+            backend._pool.release(in_use)
+            assert has_thread(service)
+
     def test_large_batches_go_to_a_thread(self) -> None:
         """Packing and parsing a thousand commands would hold up the event loop.
 

@@ -377,7 +377,7 @@ def test_a_logout_ends_its_own_connections(server: Server) -> None:
 
 @each()
 def test_many_users_at_once(server: Server) -> None:
-    """Two hundred clients connect at once, and each is taken for who he is.
+    """Two hundred clients connect at once, and each gets the name of its own user.
 
     Mutant: the server keeps the user in a global variable.
     """

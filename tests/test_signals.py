@@ -89,7 +89,7 @@ def test_tell_of_every_ticket(call: Callable[..., Any], heard: Heard) -> None:
 
 
 def test_are_not_sent_for_revoking(call: Callable[..., Any], heard: Heard) -> None:
-    """Who revokes knows what he does."""
+    """The caller of revoke() knows what it does."""
     call("revoke", call("issue", CLAIMS).value)
     assert [name for name, _ in heard] == ["issued"]
 
@@ -101,7 +101,7 @@ def test_survive_a_broken_receiver(
     caplog: pytest.LogCaptureFixture,
     is_async: bool,
 ) -> None:
-    """A receiver that raises is logged, and costs nobody his ticket."""
+    """A receiver that raises is logged, and costs nobody a ticket."""
 
     def broken(**kwargs: object) -> None:
         raise ZeroDivisionError

@@ -22,7 +22,7 @@ origins = AllowedOrigins([ORIGIN], allow_missing=True)
 
 @asynccontextmanager
 async def let_in(request):
-    """Give the ticket of who showed a good one, until its login ends; or refuse."""
+    """Yield a good ticket until its login ends, or refuse the client."""
     headers = request.headers
     if headers.get("Origin") not in origins:
         raise web.HTTPForbidden

@@ -1,4 +1,4 @@
-"""Autobahn|Python on Twisted: judge a connection in onConnect()."""
+"""Autobahn|Python on Twisted: check a connection in onConnect()."""
 
 import os
 from functools import partial

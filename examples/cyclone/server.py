@@ -1,4 +1,4 @@
-"""Cyclone 1.3 on Python 3: judge a connection in prepare(), let wsproto speak.
+"""Cyclone 1.3 on Python 3: check a connection in prepare(), let wsproto speak.
 
 Its own cyclone.websocket and cyclone.sse are Python 2 code; RequestHandler works.
 """
@@ -32,7 +32,7 @@ origins = AllowedOrigins([ORIGIN], allow_missing=True)
 
 
 class WithTicket(RequestHandler):
-    """Lets in who shows a good ticket, as self.ticket, until its login ends."""
+    """Lets in clients with a good ticket, as self.ticket, until its login ends."""
 
     async def prepare(self):
         headers = self.request.headers

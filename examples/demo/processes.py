@@ -79,7 +79,7 @@ class Process:
             self._process.wait()
 
     def restart(self) -> None:
-        """Let it die as in a crash, so that its clients are lost without a word."""
+        """Kill it as in a crash, so that its clients get no close frame."""
         self._signal(signal.SIGKILL)
         self._process.wait()
         self.start()
@@ -96,7 +96,7 @@ def python(*words: str) -> list[str]:
 
 @contextmanager
 def redis_url(log: Path) -> Iterator[str]:
-    """Give the Redis of ``REDIS_URL``, or one that lives until the block ends."""
+    """Yield the Redis of ``REDIS_URL``, or one that runs until the block ends."""
     if url := os.environ.get("REDIS_URL"):
         yield url
         return

@@ -41,7 +41,7 @@ class Browser:
 
 
 def walk(site: str, realtime: str, carrier: str) -> None:
-    """Show a ticket's life. Exit where it is not what it should be."""
+    """Show a ticket's life. Exit if something is not as it should be."""
     browser = Browser(site)
     browser.get("/login/")
     page = browser.post("/login/", username="alice", password="alice")

@@ -1,4 +1,4 @@
-"""FastAPI: the middleware consumes, a dependency hands out the ticket."""
+"""FastAPI: the middleware consumes the ticket, a dependency passes it on."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""gevent: judge a connection in the WSGI app, before simple-websocket answers it.
+"""gevent: check a connection in the WSGI app, before simple-websocket answers it.
 
 Run it as it is, on gevent's own server, or as ``gunicorn server:app``.
 """

@@ -1,4 +1,4 @@
-/** Let in who shows a ticket: all that a Node.js server needs, no Python on the path. */
+/** Let in clients with a good ticket: all that a Node.js server needs, without Python. */
 
 import { isTicket, open } from "./ticket.mjs";
 

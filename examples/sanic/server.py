@@ -1,4 +1,4 @@
-"""Sanic: judge a connection in a middleware, before the handshake is answered."""
+"""Sanic: check a connection in a middleware, before the handshake is answered."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""python-socketio: judge a connection by the ``auth`` that io(url, {auth}) sends."""
+"""python-socketio: check a connection by the ``auth`` that io(url, {auth}) sends."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Tornado: judge a connection in prepare(), before the handshake is answered."""
+"""Tornado: check a connection in prepare(), before the handshake is answered."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ origins = AllowedOrigins([ORIGIN], allow_missing=True)
 
 
 class WithTicket(RequestHandler):
-    """Lets in who shows a good ticket, as self.ticket, until its login ends."""
+    """Lets in clients with a good ticket, as self.ticket, until its login ends."""
 
     watch = None
 

@@ -1,4 +1,4 @@
-"""Twisted: judge a connection in render_GET(), before WebSocketResource answers it."""
+"""Twisted: check a connection in render_GET(), before WebSocketResource answers it."""
 
 import os
 import sys
@@ -29,7 +29,7 @@ origins = AllowedOrigins([ORIGIN], allow_missing=True)
 
 
 class WithTicket(Resource):
-    """Calls welcome() for who shows a good ticket, and revoke() when its login ends."""
+    """Calls welcome() for a client with a good ticket, revoke() when its login ends."""
 
     isLeaf = True
 

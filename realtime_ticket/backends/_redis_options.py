@@ -68,7 +68,7 @@ def _pool_at(url: str, options: dict[str, Any]) -> redis.ConnectionPool:
     try:
         return redis.ConnectionPool.from_url(url, **options)
     except ValueError:
-        # Not the parser's words: they may repeat a part of the password.
+        # Not the parser's message, which may repeat a part of the password.
         raise ValueError(
             "url is not 'redis://[[user]:password@]host[:port][/db]', or "
             "its password is not percent-encoded"
@@ -76,11 +76,11 @@ def _pool_at(url: str, options: dict[str, Any]) -> redis.ConnectionPool:
 
 
 def _check_hostnames(options: dict[str, Any]) -> None:
-    """Let redis-py compare the host with the certificate, unless it looks at none."""
-    trusting = ("none", None, ssl.CERT_NONE)
-    looks = options.get("ssl_cert_reqs", "required") not in trusting
-    # redis-py before 6 cannot do the one without the other.
-    options["ssl_check_hostname"] = looks and options.get("ssl_check_hostname", True)
+    """Let redis-py compare the host with the certificate, if it verifies one."""
+    unverified = ("none", None, ssl.CERT_NONE)
+    verifies = options.get("ssl_cert_reqs", "required") not in unverified
+    # redis-py before 6 refuses to compare the host without verifying the certificate.
+    options["ssl_check_hostname"] = verifies and options.get("ssl_check_hostname", True)
 
 
 def _check(pool: redis.ConnectionPool) -> None:
@@ -113,7 +113,7 @@ _RULES: Final[dict[str, tuple[Callable[[object], bool], str]]] = {
     "max_connections": (is_number(1, 65_535), "a number from 1 to 65535"),
     "retry": (lambda value: isinstance(value, Retry), "a redis.retry.Retry"),
     "retry_on_error": (_are_errors, "a list of exceptions"),
-    # redis-py has a default of its own that is no dict.
+    # redis-py has a default of its own that is not a dict.
     "socket_keepalive_options": (
         lambda value: not isinstance(value, (str, bytes, float, int, list, tuple)),
         "a dict",

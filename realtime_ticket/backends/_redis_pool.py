@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -88,13 +89,9 @@ class Pool(redis.ConnectionPool):
         reply, and would get an error about a closed socket.
         """
         idle = self._connections().idle
-        for _ in range(len(idle)):
-            try:
-                connection = idle.popleft()
-            except IndexError:
-                return  # another thread has taken the rest
-            connection.disconnect()
-            idle.append(connection)
+        with suppress(IndexError):
+            while True:
+                idle.pop().disconnect()
 
     def _connections(self) -> _Connections:
         """Return the connections of this process.

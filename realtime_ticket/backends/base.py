@@ -86,7 +86,8 @@ class BaseBackend(ABC):
 
         One atomic operation of the store, whose result is checked, decides who gets
         the text: of any number of racing callers exactly one. The store's own clock
-        judges expiry. Raise one of ``storage_errors`` when the outcome is unknown.
+        decides when it expires. Raise one of ``storage_errors`` when the outcome is
+        unknown.
         """
 
     # No peek() and no exists(): they invite a check that another caller overtakes.
@@ -122,7 +123,7 @@ class BaseBackend(ABC):
         """
         raise UnsupportedBackend(
             f"{type(self).__module__}.{type(self).__qualname__} has no read_many(), so "
-            "connections cannot hear of disconnects. Write read_many() (see 'Write a "
+            "connections cannot end at a logout. Write read_many() (see 'Write a "
             "backend' in the documentation), or use a backend that has it."
         )
 
@@ -154,7 +155,7 @@ class BaseBackend(ABC):
         """Return findings for ``manage.py check``.
 
         ``databases`` are the aliases that this run may query: see Django's
-        ``check --database``. Everything else is judged without I/O.
+        ``check --database``. Everything else is checked without I/O.
         """
         return []
 

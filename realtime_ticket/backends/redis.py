@@ -39,8 +39,8 @@ class RedisBackend(BaseBackend):
     ``socket_connect_timeout`` are 1 second, a free connection is awaited as long.
 
     With ``wait_replicas`` above 0, a ticket lets someone in only when so many replicas
-    have confirmed that it is spent, within half of ``socket_timeout`` (``WAIT``). Or
-    else a replica that is promoted might still hold it.
+    have confirmed within half of ``socket_timeout`` that it is spent (``WAIT``).
+    Otherwise a replica that is promoted might still hold it.
     """
 
     storage_errors: ClassVar[tuple[type[Exception], ...]] = (redis.RedisError, OSError)

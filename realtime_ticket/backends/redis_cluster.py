@@ -22,9 +22,9 @@ class RedisClusterBackend(RedisBackend):
     """Keep each ticket in the master that serves its slot.
 
     Options: ``startup_nodes``, a list of ``(host, port)`` of which one must answer; and
-    those of RedisBackend, except where to connect to. A batch goes to each master
-    concerned in one round trip, one master after the other. While a master is down, the
-    tickets of its slots fail, and so do those in a batch with them.
+    those of RedisBackend, except where to connect to. A batch goes to each master that
+    has some of its keys in one round trip, one master after the other. While a master
+    is down, calls for tickets of its slots fail, and so do all calls in their batch.
 
     Replicas are never read. Redis replicates asynchronously: a promoted replica may
     hold a ticket that was spent just before, unless ``wait_replicas`` forbids it.

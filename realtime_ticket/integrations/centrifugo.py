@@ -32,7 +32,7 @@ class CentrifugoConnectView(ServiceView):
     http_method_names = ["post"]
 
     audience: str = ""
-    """Whom the tickets are for."""
+    """The audience that a ticket must have."""
 
     max_age: int | None = None
     """Seconds after which a connection ends; the client comes back with a new ticket.

@@ -1,4 +1,4 @@
-"""Consume over HTTP, and hear of disconnects: for any language, backend, and nginx.
+"""Consume tickets and read disconnects over HTTP, from any language or proxy.
 
 The views are for your own servers, which prove it with ``Authorization: Bearer KEY``,
 one of ``REALTIME_TICKET_SERVICE_KEYS``. Without keys, the views answer 404.
@@ -249,7 +249,7 @@ class AuthorizeView(ServiceView):
     wrong_key_status: ClassVar[int] = 400
 
     audience: str = ""
-    """Whom the tickets are for."""
+    """The audience that a ticket must have."""
 
     origins: Container[str | None] | None = None
     """The origins whose pages may connect, mostly AllowedOrigins. None: all."""

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tests import servers
 from tests.processes import running
@@ -273,3 +273,24 @@ class Bench:
 
     def pause(self, seconds: float) -> None:
         self.page.wait_for_timeout(seconds * 1000)
+
+
+class Client(Protocol):
+    """A page of a browser with the client in it."""
+
+    def connect(self, **options: Any) -> None: ...
+
+    def wait_for(self, type: str, count: int = 1) -> object: ...
+
+
+def be_refused(client: Client, realtime: Realtime, times: int) -> None:
+    """Be refused some times, then let in, with another ticket each time."""
+    realtime.control(mode="refuse")
+    client.connect(**FAST)
+    client.wait_for("close", times)
+    realtime.control(mode="welcome")
+    client.wait_for("message")
+
+    shown = [line["shown"] for line in realtime.record()]
+    assert len(set(shown)) == len(shown) > times
+    realtime.forget()

@@ -25,6 +25,7 @@ from tests.browser.support import (
     ROOT,
     Bench,
     Realtime,
+    be_refused,
     launch,
     log_in,
     log_out,
@@ -413,15 +414,7 @@ def test_a_server_that_refuses_is_asked_with_a_new_ticket_each_time(
     bench: Bench, realtime: Realtime
 ) -> None:
     """The page cannot see why, so it tries again, later and later."""
-    realtime.control(mode="refuse")
-    bench.connect(**FAST)
-    bench.wait_for("close", 3)
-    realtime.control(mode="welcome")
-    bench.wait_for("message")
-
-    shown = [line["shown"] for line in realtime.record()]
-    assert len(set(shown)) == len(shown) >= 4
-    realtime.forget()
+    be_refused(bench, realtime, times=3)
 
 
 def test_fifty_clients_come_back_one_by_one(bench: Bench, realtime: Realtime) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests import servers
 from tests.browser import engines
-from tests.browser.support import FAST, Realtime, wait_until
+from tests.browser.support import FAST, Realtime, be_refused, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Playwright
@@ -145,14 +145,7 @@ def test_it_comes_back_after_a_crash(page: Page, realtime: Realtime) -> None:
 
 
 def test_a_refused_ticket_is_replaced(page: Page, realtime: Realtime) -> None:
-    realtime.control(mode="refuse")
-    page.connect(**FAST)
-    page.wait_for("close", 2)
-    realtime.control(mode="welcome")
-    page.wait_for("message")
-    shown = [line["shown"] for line in realtime.record()]
-    assert len(set(shown)) == len(shown) >= 3
-    realtime.forget()
+    be_refused(page, realtime, times=2)
 
 
 def test_events_go_on_where_they_stopped(page: Page, realtime: Realtime) -> None:

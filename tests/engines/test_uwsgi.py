@@ -27,6 +27,7 @@ from tests.servers import Node, free_port
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "deployment.md"
+WORKERS = 2
 PROJECT = "tests.faults.programs.preloaded:application"
 
 COMMAND = next(
@@ -51,9 +52,12 @@ def node() -> Iterator[Node]:
 
 @contextmanager
 def uwsgi(command: str, node: Node, folder: Path) -> Iterator[Site]:
-    """Run a command of the page with a project that is in use before it forks."""
+    """Run a command of the page, until the block ends, with a project that makes calls
+    when it is loaded."""
     port, log = free_port(), folder / "log"
     command = command.replace("8000", str(port)).replace("mysite.wsgi", PROJECT)
+    command = command.replace("--processes 4", f"--processes {WORKERS}")
+    loads = WORKERS if "--lazy-apps" in command else 1
     _, *words = shlex.split(command)
     program = Path(sys.executable).with_name("uwsgi")
     environment = os.environ | {
@@ -73,7 +77,7 @@ def uwsgi(command: str, node: Node, folder: Path) -> Iterator[Site]:
         )
     try:
         deadline = time.monotonic() + PATIENCE
-        while not listens(port):
+        while log.read_text().count(" ready in ") < loads or not listens(port):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)

@@ -145,7 +145,7 @@ class TestErrorReplies:
     def test_are_outages_that_pass(
         self, node: Node, make_backend: Callable[[int], BaseBackend], name: str
     ) -> None:
-        """No ticket is issued, nobody gets in, and nobody is told that his ticket was
+        """No ticket is issued, nobody gets in, and nobody is told that their ticket was
         bad: it is still good, once, when the trouble is over. Nothing is restarted. Out
         of memory, tickets can be consumed all the while.
 
@@ -518,6 +518,5 @@ class TestOtherTexts:
 def client_of(backend: Any) -> Any:
     """Return what a backend reads with."""
     if isinstance(backend, MemcachedBackend):
-        with backend._client("") as client:
-            return client
+        return backend._call(backend._server(""), lambda client: client)
     return backend._connection.cache

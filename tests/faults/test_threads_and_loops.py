@@ -387,7 +387,7 @@ class TestQuitters:
         assert quitters.stayers.lost == 0
 
     def test_leave_a_frozen_storage_at_once(self, given: Storage, record: Any) -> None:
-        """Nobody has to wait with the batch that he was in.
+        """No caller has to wait with the batch that it was in.
 
         Mutants: batch-holds-who-leaves.
         """

@@ -2,6 +2,8 @@
 
 import { mock } from "node:test";
 
+import { RealtimeSocket } from "../../realtime_ticket/static/realtime_ticket/realtime-ticket.js";
+
 /** Let everything that is due now happen. */
 export const settle = () => new Promise((resolve) => setImmediate(resolve));
 
@@ -192,4 +194,13 @@ export function listen(connection) {
     of: (type) => events.filter((event) => event.type === type),
     last: (type) => events.findLast((event) => event.type === type),
   });
+}
+
+/** A socket with a fake network, and no chance: the delays are the longest. */
+export function makeSocket(options = {}, url = "wss://rt.example/") {
+  const { WebSocket, all } = fakeWebSocket();
+  const getTicket = options.fetch ? undefined : tickets();
+  const random = () => 1;
+  const socket = new RealtimeSocket(url, { WebSocket, getTicket, random, ...options });
+  return { socket, all, getTicket, events: listen(socket) };
 }

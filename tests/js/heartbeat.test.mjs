@@ -5,13 +5,12 @@ import { afterEach, beforeEach, mock, test } from "node:test";
 
 import {
   RealtimeEventSource,
-  RealtimeSocket,
 } from "../../realtime_ticket/static/realtime_ticket/realtime-ticket.js";
 import {
   fakeEventSource,
-  fakeWebSocket,
   installPage,
   listen,
+  makeSocket,
   pass,
   restore,
   settle,
@@ -31,16 +30,7 @@ const PING = { interval: 3000, timeout: 2000, message: "are you there?" };
 
 /** A socket that is open, with a heartbeat. */
 async function makeOpen(options = {}) {
-  const { WebSocket, all } = fakeWebSocket();
-  const random = () => 1;
-  const socket = new RealtimeSocket("/ws", {
-    WebSocket,
-    getTicket: tickets(),
-    random,
-    ping: PING,
-    ...options,
-  });
-  const events = listen(socket);
+  const { socket, all, events } = makeSocket({ ping: PING, ...options });
   await settle();
   all[0].accept();
   events.length = 0;

@@ -3,12 +3,10 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
 
-import { RealtimeSocket } from "../../realtime_ticket/static/realtime_ticket/realtime-ticket.js";
 import {
   fakeFetch,
-  fakeWebSocket,
   installPage,
-  listen,
+  makeSocket,
   no,
   ok,
   pass,
@@ -22,11 +20,8 @@ afterEach(restore);
 
 /** A socket that has been open for a minute, and the answers to its further requests. */
 async function makeOpen(...answers) {
-  const { WebSocket, all } = fakeWebSocket();
   const fetch = fakeFetch(ok("rt_1"), ...answers);
-  const options = { WebSocket, fetch, csrfToken: "x", random: () => 1 };
-  const socket = new RealtimeSocket("wss://rt.example/", options);
-  const events = listen(socket);
+  const { socket, all, events } = makeSocket({ fetch, csrfToken: "x" });
   await settle();
   all[0].accept();
   await pass(60_000);

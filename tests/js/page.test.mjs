@@ -3,21 +3,8 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
 
-import {
-  RealtimeSocket,
-  TicketError,
-} from "../../realtime_ticket/static/realtime_ticket/realtime-ticket.js";
-import {
-  fakeWebSocket,
-  installPage,
-  later,
-  listen,
-  pass,
-  restore,
-  settle,
-  stopClock,
-  tickets,
-} from "./fakes.mjs";
+import { TicketError } from "../../realtime_ticket/static/realtime_ticket/realtime-ticket.js";
+import { installPage, later, makeSocket, pass, restore, settle, stopClock } from "./fakes.mjs";
 
 let page;
 
@@ -27,16 +14,9 @@ beforeEach(() => {
 });
 afterEach(restore);
 
-function make(options = {}) {
-  const { WebSocket, all } = fakeWebSocket();
-  const getTicket = tickets();
-  const socket = new RealtimeSocket("/ws", { WebSocket, getTicket, random: () => 1, ...options });
-  return { socket, all, getTicket, events: listen(socket) };
-}
-
 /** One that is open for a while, and then lost. */
 async function makeLost(options) {
-  const made = make(options);
+  const made = makeSocket(options);
   await settle();
   made.all[0].accept();
   await pass(60_000);
@@ -62,7 +42,7 @@ for (const [name, sign] of Object.entries(SIGNS)) {
   });
 
   test(`${name}: not sooner than minDelay after the last attempt began`, async () => {
-    const { all } = make({ minDelay: 1000, random: () => 0.5 });
+    const { all } = makeSocket({ minDelay: 1000, random: () => 0.5 });
     await settle();
     await pass(200);
     all[0].lose(); // the next attempt would begin at 1200 + 500
@@ -77,7 +57,7 @@ for (const [name, sign] of Object.entries(SIGNS)) {
     const busy = new TicketError("Busy.", { retryAfter: 30_000 });
     const answers = [() => Promise.reject(busy)];
     const getTicket = async () => answers.shift()?.() ?? "rt_2";
-    const { all } = make({ getTicket, random: () => 0.2 });
+    const { all } = makeSocket({ getTicket, random: () => 0.2 });
     for (let n = 0; n < 299; n++) {
       await pass(100);
       sign();
@@ -91,7 +71,7 @@ for (const [name, sign] of Object.entries(SIGNS)) {
   test(`${name}: means nothing to an attempt under way or a connection`, async () => {
     const answer = later();
     let count = 0;
-    const { all } = make({ getTicket: () => (count++, answer.promise) });
+    const { all } = makeSocket({ getTicket: () => (count++, answer.promise) });
     await pass(1000);
     sign();
     await settle();
@@ -122,7 +102,7 @@ test("attempts go on while the browser says that it is offline: localhost needs 
 });
 
 test("leaving the page hangs up, so that it may stay in the bfcache", async () => {
-  const { socket, all, getTicket, events } = make();
+  const { socket, all, getTicket, events } = makeSocket();
   await settle();
   all[0].accept();
   events.length = 0;
@@ -140,7 +120,7 @@ test("leaving the page hangs up, so that it may stay in the bfcache", async () =
 });
 
 test("coming back connects at once, with a new ticket", async () => {
-  const { all, events } = make();
+  const { all, events } = makeSocket();
   await settle();
   all[0].accept();
   await pass(60_000);
@@ -158,7 +138,7 @@ test("coming back connects at once, with a new ticket", async () => {
 });
 
 test("going back and forth does not undercut minDelay", async () => {
-  const { all, getTicket } = make();
+  const { all, getTicket } = makeSocket();
   for (let n = 0; n < 100; n++) {
     await pass(10);
     page.fire("pagehide");
@@ -170,7 +150,7 @@ test("going back and forth does not undercut minDelay", async () => {
 });
 
 test("the pageshow of a page that loads changes nothing", async () => {
-  const { all } = make();
+  const { all } = makeSocket();
   await settle();
   page.fire("pageshow", { persisted: false });
   all[0].accept();
@@ -198,7 +178,7 @@ test("leaving while a ticket is fetched drops it", async () => {
     answers.push(later());
     return answers.at(-1).promise;
   };
-  const { all, events } = make({ getTicket });
+  const { all, events } = makeSocket({ getTicket });
   await pass(1000);
   page.fire("pagehide");
   assert.equal(signals[0].aborted, true);
@@ -215,7 +195,7 @@ test("leaving while a ticket is fetched drops it", async () => {
 });
 
 test("close() while the page is left is final", async () => {
-  const { socket, all } = make();
+  const { socket, all } = makeSocket();
   await settle();
   all[0].accept();
   socket.addEventListener("close", () => socket.close());
@@ -232,7 +212,7 @@ for (const [name, end] of [
   ["close code 4403", ({ all }) => all[0].lose(4403)],
 ])
   test(`nothing listens to the page after ${name}`, async () => {
-    const made = make();
+    const made = makeSocket();
     assert.deepEqual(
       [...page.listeners].sort(),
       ["online", "pagehide", "pageshow", "visibilitychange"],
@@ -245,7 +225,7 @@ for (const [name, end] of [
 
 test("nothing listens to the page after a refusal", async () => {
   const getTicket = () => Promise.reject(new TicketError("No.", { permanent: true }));
-  make({ getTicket });
+  makeSocket({ getTicket });
   await settle();
   assert.deepEqual([...page.listeners], []);
 });

@@ -6,7 +6,6 @@ import { afterEach, beforeEach, mock, test } from "node:test";
 import {
   RealtimeSocket,
   TicketError,
-  createWebSocketClass,
 } from "../../realtime_ticket/static/realtime_ticket/realtime-ticket.js";
 import {
   fakeFetch,
@@ -14,13 +13,13 @@ import {
   installPage,
   later,
   listen,
+  makeSocket,
   no,
   ok,
   pass,
   restore,
   settle,
   stopClock,
-  tickets,
 } from "./fakes.mjs";
 
 const REFUSED = new TicketError("No.", { permanent: true });
@@ -28,18 +27,9 @@ const REFUSED = new TicketError("No.", { permanent: true });
 beforeEach(stopClock);
 afterEach(restore);
 
-/** A socket with a fake network, and no chance: the delays are the longest. */
-function make(options = {}, url = "wss://rt.example/") {
-  const { WebSocket, all } = fakeWebSocket();
-  const getTicket = options.fetch ? undefined : tickets();
-  const random = () => 1;
-  const socket = new RealtimeSocket(url, { WebSocket, getTicket, random, ...options });
-  return { socket, all, getTicket, events: listen(socket) };
-}
-
 /** One that is open. */
 async function makeOpen(options) {
-  const made = make(options);
+  const made = makeSocket(options);
   await settle();
   made.all[0].accept("realtime-ticket.v1");
   return made;
@@ -56,7 +46,7 @@ test("importing it does nothing", async () => {
 });
 
 test("connects by itself, and tells", async () => {
-  const { socket, all, events } = make();
+  const { socket, all, events } = makeSocket();
   assert.equal(socket.readyState, 0);
   await settle();
   assert.equal(socket.readyState, 0);
@@ -76,7 +66,7 @@ test("needs no page, and leaves no timer that matters", async () => {
 });
 
 test("offers the ticket as a subprotocol, after the application's", async () => {
-  const { all } = make({ protocols: ["chat.v2", "chat.v1"] });
+  const { all } = makeSocket({ protocols: ["chat.v2", "chat.v1"] });
   await settle();
   assert.deepEqual(all[0].protocols, ["realtime-ticket.v1", "chat.v2", "chat.v1", "ticket.rt_1"]);
   assert.equal(all[0].url, "wss://rt.example/");
@@ -85,7 +75,7 @@ test("offers the ticket as a subprotocol, after the application's", async () => 
 test("or puts it into the query", async () => {
   const getTicket = async () => "a&b=c";
   const url = "wss://rt.example/?room=a%20b&ticket=old#top";
-  const { socket, all } = make({ carrier: "query", protocols: ["chat"], getTicket }, url);
+  const { socket, all } = makeSocket({ carrier: "query", protocols: ["chat"], getTicket }, url);
   await settle();
   assert.deepEqual(all[0].protocols, ["chat"]);
   assert.equal(all[0].url, "wss://rt.example/?room=a+b&ticket=a%26b%3Dc");
@@ -93,7 +83,7 @@ test("or puts it into the query", async () => {
 });
 
 test("under another name", async () => {
-  const { all } = make({ carrier: "query", param: "t" });
+  const { all } = makeSocket({ carrier: "query", param: "t" });
   await settle();
   assert.equal(all[0].url, "wss://rt.example/?t=rt_1");
 });
@@ -109,7 +99,7 @@ for (const [url, absolute] of [
 ])
   test(`${url} is ${absolute}`, async () => {
     installPage();
-    const { socket, all } = make({}, url);
+    const { socket, all } = makeSocket({}, url);
     assert.equal(socket.url, absolute);
     await settle();
     assert.equal(all[0].url, absolute);
@@ -120,11 +110,11 @@ test("a relative URL in a worker", () => {
     value: { href: "http://site.example/js/worker.js" },
     configurable: true,
   });
-  assert.equal(make({}, "ws").socket.url, "ws://site.example/js/ws");
+  assert.equal(makeSocket({}, "ws").socket.url, "ws://site.example/js/ws");
 });
 
 test("no URL at all is an error of the caller", () => {
-  assert.throws(() => make({}, "/ws"), TypeError);
+  assert.throws(() => makeSocket({}, "/ws"), TypeError);
 });
 
 test("uses the browser's WebSocket and fetchTicket() by default", async () => {
@@ -141,7 +131,7 @@ test("uses the browser's WebSocket and fetchTicket() by default", async () => {
 
 test("hands fetchTicket() its options", async () => {
   const fetch = fakeFetch(() => later().promise);
-  const { events } = make({
+  const { events } = makeSocket({
     fetch,
     ticketUrl: "/t/",
     csrfToken: "secret",
@@ -245,7 +235,7 @@ test("reconnect() decides instead", async () => {
 });
 
 test("a permanent ticket error ends it", async () => {
-  const { socket, all, events } = make({ getTicket: () => Promise.reject(REFUSED) });
+  const { socket, all, events } = makeSocket({ getTicket: () => Promise.reject(REFUSED) });
   await pass(100_000);
   assert.deepEqual(events.types(), ["connecting", "refused"]);
   assert.equal(events[1].error, REFUSED);
@@ -254,7 +244,7 @@ test("a permanent ticket error ends it", async () => {
 
 test("so does 401 from Django", async () => {
   const fetch = fakeFetch(() => no(401));
-  const { events } = make({ fetch });
+  const { events } = makeSocket({ fetch });
   await pass(100_000);
   assert.equal(fetch.requests.length, 1);
   assert.equal(events.last("refused").error.status, 401);
@@ -263,7 +253,7 @@ test("so does 401 from Django", async () => {
 test("another ticket error does not", async () => {
   const cause = new Error("hm");
   const answers = [() => Promise.reject(cause), () => { throw cause; }, async () => "rt_1"];
-  const { all, events } = make({ getTicket: () => answers.shift()() });
+  const { all, events } = makeSocket({ getTicket: () => answers.shift()() });
   await pass(1000);
   await pass(1500);
   assert.equal(ticketOf(all[0]), "ticket.rt_1");
@@ -281,7 +271,7 @@ test("a getTicket() that never answers is given up", async () => {
     signal = its.signal;
     return later().promise;
   };
-  const { events } = make({ getTicket });
+  const { events } = makeSocket({ getTicket });
   await pass(5000);
   assert.equal(signal.aborted, true);
   assert.deepEqual(events.types(), ["connecting", "ticketerror", "waiting"]);
@@ -293,7 +283,7 @@ test("a browser that opens no such connection ends it, without quoting the ticke
       throw new DOMException(`bad ${protocols}`, "SyntaxError");
     }
   }
-  const { events, getTicket } = make({ WebSocket });
+  const { events, getTicket } = makeSocket({ WebSocket });
   await pass(100_000);
   assert.equal(getTicket.signals.length, 1);
   const { error } = events.last("refused");
@@ -302,7 +292,7 @@ test("a browser that opens no such connection ends it, without quoting the ticke
 });
 
 test("delays grow, up to the longest", async () => {
-  const { all, events } = make();
+  const { all, events } = makeSocket();
   await settle();
   for (let n = 0; n < 8; n++) {
     all.at(-1).lose();
@@ -312,7 +302,7 @@ test("delays grow, up to the longest", async () => {
 });
 
 test("delays have a floor", async () => {
-  const { all, events } = make({ random: () => 0, minDelay: 300, maxDelay: 5000 });
+  const { all, events } = makeSocket({ random: () => 0, minDelay: 300, maxDelay: 5000 });
   await settle();
   for (let n = 0; n < 8; n++) {
     all.at(-1).lose();
@@ -322,20 +312,20 @@ test("delays have a floor", async () => {
 });
 
 test("delays stay finite after any number of failures", async () => {
-  const { events } = make({ minDelay: 1, maxDelay: 2, getTicket: async () => { throw 0; } });
+  const { events } = makeSocket({ minDelay: 1, maxDelay: 2, getTicket: async () => { throw 0; } });
   for (let n = 0; n < 1100; n++) await pass(2);
   assert.deepEqual([...new Set(delays(events))], [2]);
   assert.equal(delays(events).length, 1101);
 });
 
 test("delays differ by chance", async () => {
-  const { events } = make({ random: undefined, getTicket: async () => { throw 0; } });
+  const { events } = makeSocket({ random: undefined, getTicket: async () => { throw 0; } });
   for (let n = 0; n < 20; n++) await pass(20_000);
   assert.ok(new Set(delays(events)).size > 15);
 });
 
 test("a server that accepts and hangs up is asked less and less", async () => {
-  const { all, events } = make();
+  const { all, events } = makeSocket();
   for (let n = 0; n < 4; n++) {
     await settle();
     all.at(-1).accept();
@@ -347,7 +337,7 @@ test("a server that accepts and hangs up is asked less and less", async () => {
 });
 
 test("a stable connection makes the next loss a first one", async () => {
-  const { all, events } = make();
+  const { all, events } = makeSocket();
   await settle();
   all[0].lose();
   await pass(20_000);
@@ -361,7 +351,7 @@ test("a stable connection makes the next loss a first one", async () => {
 });
 
 test("what is stable can be told", async () => {
-  const { all, events } = make({ stableAfter: 10 });
+  const { all, events } = makeSocket({ stableAfter: 10 });
   for (let n = 0; n < 3; n++) {
     await settle();
     all.at(-1).accept();
@@ -375,7 +365,7 @@ test("what is stable can be told", async () => {
 for (const random of [0, 0.5, 1])
   test(`Retry-After is a floor under the delay, with jitter on top (${random})`, async () => {
     const fetch = fakeFetch(no(503, { "Retry-After": "30" }), () => ok("rt_1"));
-    const { all, events } = make({ fetch, random: () => random });
+    const { all, events } = makeSocket({ fetch, random: () => random });
     const delay = 30_500 + 500 * random;
     await settle();
     assert.deepEqual(delays(events), [delay]);
@@ -388,13 +378,13 @@ for (const random of [0, 0.5, 1])
 
 test("an absurd Retry-After does not overflow into a storm", async () => {
   const fetch = fakeFetch(() => no(503, { "Retry-After": "99999999999" }));
-  make({ fetch });
+  makeSocket({ fetch });
   await pass(2 ** 31 - 2); // setTimeout() fires at once after more
   assert.equal(fetch.requests.length, 1);
 });
 
 test("a socket that neither opens nor fails is given up", async () => {
-  const { all, events } = make({ connectTimeout: 3000 });
+  const { all, events } = makeSocket({ connectTimeout: 3000 });
   await settle();
   await pass(2999);
   assert.deepEqual(events.types(), ["connecting"]);
@@ -421,7 +411,7 @@ test("the time for that is 10 seconds, and ends with the opening", async () => {
 });
 
 test("nothing of a superseded attempt is heard", async () => {
-  const { socket, all, events } = make({ queue: 1, connectTimeout: 1000 });
+  const { socket, all, events } = makeSocket({ queue: 1, connectTimeout: 1000 });
   await pass(0);
   await pass(1000);
   await pass(1000);
@@ -466,7 +456,7 @@ test("close() passes on its code and reason, as WebSocket does", async () => {
 });
 
 test("close() at once asks for nothing", async () => {
-  const { socket, getTicket, events } = make();
+  const { socket, getTicket, events } = makeSocket();
   socket.close();
   await pass(100_000);
   assert.deepEqual(events.types(), ["close"]);
@@ -474,14 +464,14 @@ test("close() at once asks for nothing", async () => {
 });
 
 test("close() while `connecting` is told asks for nothing", async () => {
-  const { socket, getTicket, all } = make();
+  const { socket, getTicket, all } = makeSocket();
   socket.addEventListener("connecting", () => socket.close());
   await pass(100_000);
   assert.deepEqual([getTicket.signals.length, all.length], [0, 0]);
 });
 
 test("close() while `connecting` is told leaves a first ticket alone, too", async () => {
-  const { socket, all } = make({ firstTicket: "rt_first" });
+  const { socket, all } = makeSocket({ firstTicket: "rt_first" });
   socket.addEventListener("connecting", () => socket.close());
   await pass(100_000);
   assert.equal(all.length, 0);
@@ -494,7 +484,7 @@ test("close() stops a request, and a late ticket is not used", async () => {
     signal = its.signal;
     return answer.promise;
   };
-  const { socket, all, events } = make({ getTicket });
+  const { socket, all, events } = makeSocket({ getTicket });
   await settle();
   socket.close();
   assert.equal(signal.aborted, true);
@@ -506,7 +496,7 @@ test("close() stops a request, and a late ticket is not used", async () => {
 
 test("close() right before the ticket is there does not use it either", async () => {
   const answer = later();
-  const { socket, all } = make({ getTicket: () => answer.promise });
+  const { socket, all } = makeSocket({ getTicket: () => answer.promise });
   await settle();
   answer.resolve("rt_1");
   await answer.promise;
@@ -517,7 +507,7 @@ test("close() right before the ticket is there does not use it either", async ()
 
 test("after close() a late refusal is not told", async () => {
   const answer = later();
-  const { socket, events } = make({ getTicket: () => answer.promise });
+  const { socket, events } = makeSocket({ getTicket: () => answer.promise });
   await settle();
   socket.close();
   answer.reject(REFUSED);
@@ -527,7 +517,7 @@ test("after close() a late refusal is not told", async () => {
 
 test("close() aborts Django's request", async () => {
   const fetch = fakeFetch(() => later().promise);
-  const { socket } = make({ fetch });
+  const { socket } = makeSocket({ fetch });
   await settle();
   socket.close();
   assert.equal(fetch.requests[0].signal.aborted, true);
@@ -562,7 +552,7 @@ test("close() while waiting is final", async () => {
 });
 
 test("close() in the listener of `open` is final", async () => {
-  const { socket, all, getTicket } = make();
+  const { socket, all, getTicket } = makeSocket();
   socket.addEventListener("open", () => socket.close());
   await settle();
   all[0].accept();
@@ -581,7 +571,7 @@ test("sends", async () => {
 const notOpen = { name: "InvalidStateError" };
 
 test("without a queue, send() throws unless open", async () => {
-  const { socket, all } = make();
+  const { socket, all } = makeSocket();
   assert.throws(() => socket.send("early"), notOpen);
   await settle();
   assert.throws(() => socket.send("early"), notOpen);
@@ -600,7 +590,7 @@ test("send() throws while the server closes: the browser would drop the message"
 });
 
 test("the queue is bounded, sent in order, before `open` is told, and once", async () => {
-  const { socket, all } = make({ queue: 2 });
+  const { socket, all } = makeSocket({ queue: 2 });
   socket.addEventListener("open", () => socket.send("three"), { once: true });
   socket.send("one");
   await settle();
@@ -617,14 +607,14 @@ test("the queue is bounded, sent in order, before `open` is told, and once", asy
 });
 
 test("at the end the queue is closed", async () => {
-  const { socket } = make({ queue: 9 });
+  const { socket } = makeSocket({ queue: 9 });
   socket.send("discarded");
   socket.close();
   assert.throws(() => socket.send("late"), notOpen);
 });
 
 test("bufferedAmount is the transport's", async () => {
-  const { socket, all } = make();
+  const { socket, all } = makeSocket();
   await settle();
   assert.equal(socket.bufferedAmount, 0);
   all[0].accept();
@@ -635,7 +625,7 @@ test("bufferedAmount is the transport's", async () => {
 });
 
 test("binaryType outlives a connection", async () => {
-  const { socket, all } = make();
+  const { socket, all } = makeSocket();
   assert.equal(socket.binaryType, "blob");
   await settle();
   assert.equal(all[0].binaryType, "blob");
@@ -648,14 +638,14 @@ test("binaryType outlives a connection", async () => {
 });
 
 test("binaryType may be set before anything is there", async () => {
-  const { socket, all } = make();
+  const { socket, all } = makeSocket();
   socket.binaryType = "arraybuffer";
   await settle();
   assert.equal(all[0].binaryType, "arraybuffer");
 });
 
 test("a page's first ticket serves the first attempt", async () => {
-  const { all, getTicket } = make({ firstTicket: "rt_first" });
+  const { all, getTicket } = makeSocket({ firstTicket: "rt_first" });
   await settle();
   assert.equal(getTicket.signals.length, 0);
   all[0].lose();
@@ -671,20 +661,20 @@ for (const [age, lifetime, used] of [
 ])
   test(`a page of ${age} ms ${used ? "may" : "may not"} use it (${lifetime})`, async () => {
     mock.timers.tick(age);
-    const { all } = make({ firstTicket: "rt_first", firstTicketLifetime: lifetime });
+    const { all } = makeSocket({ firstTicket: "rt_first", firstTicketLifetime: lifetime });
     await settle();
     assert.equal(ticketOf(all[0]), used ? "ticket.rt_first" : "ticket.rt_1");
   });
 
 for (const firstTicket of [null, ""])
   test(`a page without a ticket (${firstTicket}) fetches one`, async () => {
-    const { all } = make({ firstTicket });
+    const { all } = makeSocket({ firstTicket });
     await settle();
     assert.equal(ticketOf(all[0]), "ticket.rt_1");
   });
 
 test("a socket's error is nobody's to handle", async () => {
-  const { all } = make();
+  const { all } = makeSocket();
   await settle();
   assert.equal(typeof all[0].onerror, "function");
   all[0].fire(new Event("error"));
@@ -718,7 +708,7 @@ test("writes nothing to the console, and rejects nothing unheard", async () => {
   const methods = ["log", "info", "warn", "error", "debug"].map((name) =>
     mock.method(console, name, () => {}),
   );
-  const { all } = make({ fetch: fakeFetch(no(503), () => Promise.reject(1), ok("rt_1"), no(401)) });
+  const { all } = makeSocket({ fetch: fakeFetch(no(503), () => Promise.reject(1), ok("rt_1"), no(401)) });
   for (let n = 0; n < 4; n++) await pass(20_000);
   all[0].accept();
   all[0].lose();
