@@ -78,9 +78,12 @@ def check_that_tickets_are_good_once(service: TicketService) -> None:
 
 
 def journal(backend: RedisBackend, count: int = 40) -> list[str]:
-    """Write as many entries of a journal, and return their keys."""
-    prefix = f"off:{new_value()[:20]}:1764303000"
-    keys = [f"{prefix}:{number}" for number in range(count)]
+    """Write as many entries of journals, and return their keys.
+
+    Each has a prefix of its own: a proxy may send keys that differ in their last
+    character to one server.
+    """
+    keys = [f"off:{new_value()[:20]}:1764303000:{number}" for number in range(count)]
     assert all(backend.add(key, key, 60) for key in keys)
     assert backend.read_many(keys) == keys
     return keys
