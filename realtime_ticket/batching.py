@@ -204,7 +204,17 @@ class _Queue(Generic[Call, Outcome]):
         return waiter
 
     def _start_batch(self) -> None:
-        """Start a batch of the waiting calls that are not cancelled or overdue."""
+        """Start the next batch, if there is one."""
+        batch = self._next_batch()
+        self._busy = bool(batch.calls)
+        if batch.calls:
+            try:
+                self._send(batch)
+            except Exception as exc:  # no thread can be started
+                self._fail(batch, exc)
+
+    def _next_batch(self) -> _Batch[Call, Outcome]:
+        """Return a batch of the waiting calls that are not cancelled or overdue."""
         batch: _Batch[Call, Outcome] = _Batch()
         while self._waiting and len(batch.calls) < MAX_BATCH:
             call, waiter, deadline = self._waiting.popleft()
@@ -213,12 +223,7 @@ class _Queue(Generic[Call, Outcome]):
             elif not waiter.done():
                 batch.calls.append(call)
                 batch.waiters.append(waiter)
-        self._busy = bool(batch.calls)
-        if batch.calls:
-            try:
-                self._send(batch)
-            except Exception as exc:  # no thread can be started
-                self._fail(batch, exc)
+        return batch
 
     def _send(self, batch: _Batch[Call, Outcome]) -> None:
         """Send the batch from here, or have a thread do it."""

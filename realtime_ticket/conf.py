@@ -6,7 +6,6 @@ import inspect
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
 from typing import Any
 
 from django.conf import settings
@@ -261,10 +260,9 @@ _made: dict[type[TicketService], TicketService] = {}
 
 
 def _reset(*, setting: str, **kwargs: Any) -> None:
-    """Forget what was read, and the service, when a test overrides a setting."""
+    """Forget the service when a test overrides a setting that it was made from."""
     if not (setting.startswith("REALTIME_TICKET_") or setting in _ALIASES.values()):
         return
-    _read.cache_clear()
     if outdated := _made.pop(SignallingService, None):
         # In an async test, the connection to the database is the test's to close.
         with suppress(SynchronousOnlyOperation):
@@ -274,9 +272,7 @@ def _reset(*, setting: str, **kwargs: Any) -> None:
 setting_changed.connect(_reset, dispatch_uid="realtime_ticket")
 
 
-@cache
 def _read(name: str) -> Any:
-    """Return a setting, or its default, for which Django needs 3 µs each time."""
     return getattr(settings, f"REALTIME_TICKET_{name}", DEFAULTS.get(name, {}))
 
 

@@ -74,7 +74,7 @@ class Waiting:
         )
         try:
             self._loop.add_reader(self._descriptor, self._on_readable, timer)
-        except NotImplementedError:
+        except (NotImplementedError, OSError):  # Windows, or no more descriptors
             timer.cancel()
             self._done(False)
 

@@ -398,7 +398,12 @@ class TicketService:
     def _send(self, calls: list[Item | str | _Call]) -> Request | None:
         """Send the calls of one batch, if the backend can."""
         plain = [call for call in calls if not isinstance(call, _Call)]
-        return self.backend.send(plain) if len(plain) == len(calls) else None
+        if len(plain) < len(calls):
+            return None
+        try:
+            return self.backend.send(plain)
+        except Exception as exc:
+            raise self._translated(exc)[0]  # noqa: B904 (it has its cause)
 
     def _commit(
         self, calls: list[Item | str | _Call], request: Request | None = None

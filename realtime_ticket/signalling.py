@@ -29,6 +29,7 @@ class SignallingService(TicketService):
     revoke = sensitive_variables()(TicketService.revoke)
     arevoke = sensitive_variables()(TicketService.arevoke)
     # In the thread of a batch, none of the above is among the callers.
+    _send = sensitive_variables()(TicketService._send)
     _commit = sensitive_variables()(TicketService._commit)
     # A coroutine does not protect what it calls: a frame does not know that caller.
     _prepare = sensitive_variables()(TicketService._prepare)

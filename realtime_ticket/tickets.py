@@ -191,7 +191,7 @@ def create(
         raise InvalidClaims(f"Claims must be JSON: {exc}") from exc
     if len(data) > MAX_DATA:
         raise InvalidClaims(f"Claims take {len(data)} bytes of JSON, over {MAX_DATA}.")
-    if not _kept_by_json(claims):
+    if type(session) is not str or not _kept_by_json(claims):
         return decode(data, value=value, audience=audience), data
     ticket = Ticket(
         value=value,

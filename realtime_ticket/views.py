@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
+from django.core.handlers.wsgi import WSGIRequest
 from django.db import connections
 from django.db.transaction import non_atomic_requests
 from django.http import (
@@ -203,6 +204,8 @@ def _named_audience(request: HttpRequest) -> str | None:
     if request.content_type in _FORMS:
         named: list[object] = [*request.POST.getlist("audience")]
         named += request.FILES.getlist("audience")
+        if not request.POST and not request.FILES:
+            _refuse_unread_form(request)
     else:
         named = _audiences_in(_body(request), request.content_type)
     if request.META.get("QUERY_STRING") and "audience" in request.GET:
@@ -216,14 +219,41 @@ def _named_audience(request: HttpRequest) -> str | None:
     return named[0]
 
 
+def _refuse_unread_form(request: HttpRequest) -> None:
+    """Raise _UnclearAudience for a form that has a body, but no field.
+
+    Other code has read it, or it is multipart without a Content-Length.
+    """
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    # The end of a multipart form, "--boundary--\r\n"; or "audience", and no value.
+    shortest = len((request.content_params or {}).get("boundary", "")) + 8
+    if not length.isdigit() or int(length) > shortest or _is_hidden(request):
+        raise _UnclearAudience
+    has_length = "CONTENT_LENGTH" in request.META and not _is_chunked(request)
+    if not has_length and request.read(1):
+        raise _UnclearAudience
+
+
 def _body(request: HttpRequest) -> bytes:
-    if request.META.get("CONTENT_LENGTH") == "0":
+    if request.META.get("CONTENT_LENGTH") == "0" and not _is_chunked(request):
         return b""  # as from our client, and faster than to read nothing
     try:
-        return request.body
+        body = request.body
     except (RawPostDataException, UnreadablePostError):
         # Other code has read it, or the client has left.
         raise _UnclearAudience from None
+    if not body and _is_hidden(request):
+        raise _UnclearAudience
+    return body
+
+
+def _is_chunked(request: HttpRequest) -> bool:
+    return "HTTP_TRANSFER_ENCODING" in request.META
+
+
+def _is_hidden(request: HttpRequest) -> bool:
+    """Return whether Django reads no body: under WSGI it reads none that is chunked."""
+    return isinstance(request, WSGIRequest) and _is_chunked(request)
 
 
 def _audiences_in(body: bytes, content_type: str | None) -> list[object]:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 
 from realtime_ticket import TicketService, UnsupportedBackend
 from realtime_ticket.backends.locmem import LocMemBackend
@@ -318,6 +319,21 @@ class TestSend:
         assert server.sent == [ACCEPT, CLOSE]
         assert failed == ["The connection is closed, because its login has ended."]
         assert not app.has_returned
+
+    def test_can_be_called_in_a_thread(self, service: TicketService) -> None:
+        """By code that runs an event loop of its own, as ``async_to_sync()`` does.
+
+        Mutants: asgi-live-takes-a-task-of-another-loop.
+        """
+        message = {"type": "websocket.send", "text": "from a thread"}
+
+        async def talk(receive: Receive, send: Send) -> None:
+            await accepted(receive, send)
+            await asyncio.to_thread(lambda: async_to_sync(send)(message))
+
+        server = Server(service)
+        asyncio.run(server.serve(App(talk)))
+        assert server.sent == [ACCEPT, message]
 
     def test_ends_where_the_client_does_not_read(self, service: TicketService) -> None:
         """An application that waits to send is told as well, and cleans up.

@@ -609,6 +609,8 @@ class TestGetService:
         assert conf.audiences() == ("chat",)
         with override_settings(REALTIME_TICKET_AUDIENCES=["news"]):
             assert conf.audiences() == ("news",)
+            del settings.REALTIME_TICKET_AUDIENCES  # as Django's own tests do
+            assert conf.audiences() == ()
         assert conf.audiences() == ("chat",)
 
     def test_sends_signals(self) -> None:

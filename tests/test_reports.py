@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -24,10 +24,18 @@ from django.views.debug import (
     get_default_exception_reporter_filter,
 )
 
-from realtime_ticket import RealtimeTicketMiddleware, Ticket, get_service
+from realtime_ticket import (
+    RealtimeTicketMiddleware,
+    Ticket,
+    get_service,
+)
+from realtime_ticket.backends.base import Item
+from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.integrations.centrifugo import CentrifugoConnectView
 from realtime_ticket.integrations.http import AuthorizeView
+from realtime_ticket.replies import Request
 from realtime_ticket.reports import TicketReporterFilter, hide_tickets
+from realtime_ticket.tickets import new_value
 from realtime_ticket.views import AsyncRealtimeTicketView
 from tests import servers
 from tests.helpers import ADMINS, CLAIMS, GOOD
@@ -258,6 +266,28 @@ def test_the_filter_of_a_site_is_good_for_services(settings: Any, rf: Any) -> No
     )
     text = ExceptionReporter(None, None, "nothing", None).get_traceback_text()
     assert "Request data not supplied" in text
+
+
+def test_the_variables_of_a_batch(settings: Any) -> None:
+    """A backend that cannot send a batch is an outage, reported without its tickets.
+
+    Mutants: send-fails-untranslated, report-shows-what-is-sent.
+    """
+    settings.REALTIME_TICKET_BACKEND = f"{__name__}.CannotSend"
+    value = new_value()
+    SHOWN_NEXT.append(value)
+    client = AsyncClient(raise_request_exception=False)
+    assert request("/aconsuming/", "GET")(client).status_code == 500
+    assert "StorageError" in mails() and "CannotSend" in mails()
+    assert value not in mails()
+
+
+class CannotSend(LocMemBackend):
+    def pop_many(self, keys: Sequence[str]) -> list[str | None]:
+        raise AssertionError(keys)
+
+    def send(self, calls: Sequence[Item | str]) -> Request | None:
+        raise OSError("no descriptor is left")
 
 
 @pytest.mark.parametrize("place", ["/consuming/", "/aconsuming/"])

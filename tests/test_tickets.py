@@ -37,9 +37,20 @@ def a_ticket(**changes: Any) -> Ticket:
     return Ticket(**fields | changes)
 
 
-def created(claims: Any = CLAIMS, audience: str = "") -> tuple[Ticket, str]:
+class Login(enum.StrEnum):
+    HERE = "here"
+
+
+def created(
+    claims: Any = CLAIMS, audience: str = "", session: str = ""
+) -> tuple[Ticket, str]:
     return tickets.create(
-        claims, value=GOOD, audience=audience, issued_at=1000, expires_at=1010
+        claims,
+        value=GOOD,
+        audience=audience,
+        issued_at=1000,
+        expires_at=1010,
+        session=session,
     )
 
 
@@ -405,6 +416,13 @@ class TestDecode:
         with pytest.raises(InvalidTicket) as caught:
             decoded(data)
         assert caught.value.reason == "mismatch"
+
+    @pytest.mark.parametrize("claims", [CLAIMS, CLAIMS | {"x": [1]}])
+    def test_makes_a_text_of_the_login(self, claims: dict[str, Any]) -> None:
+        """An Enum's member is not one after it was stored. Mutants: session-is-kept."""
+        ticket, text = created(claims, session=Login.HERE)
+        assert type(ticket.session) is str
+        assert ticket == tickets.decode(text, value=GOOD, audience="")
 
     def test_reads_the_login(self) -> None:
         """Its name, and its seconds: 60.0 is 60 to JavaScript."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.contrib.auth.models import User
+from django.core.handlers.wsgi import LimitedStream
 from django.db import connections
 from django.db.backends.base.base import NO_DB_ALIAS
 from django.http import HttpRequest, HttpResponse
-from django.test import AsyncClient, Client
+from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory
 from django.urls import include, path, reverse
 from django.utils.decorators import sync_and_async_middleware
 
@@ -58,6 +60,34 @@ LOGIN_REQUIRED = "django.contrib.auth.middleware.LoginRequiredMiddleware"
 UNCLEAR = "Send the audience once, as text, in a form or in a JSON object."
 TOKEN = "a" * 32
 """A CSRF token; Django's own is 32 characters too."""
+
+
+MULTIPART = "multipart/form-data; boundary=limit"
+BODIES = {
+    "text/plain": '{"audience": "chat"}',
+    "application/json": '{"audience": "chat"}',
+    "application/x-www-form-urlencoded": "audience=chat",
+    MULTIPART: "--limit\r\nContent-Disposition: form-data; "
+    'name="audience"\r\n\r\nchat\r\n--limit--\r\n',
+}
+"""Bodies that name an audience, by their types."""
+
+
+def answer(
+    user: Any, body: str, content_type: str, *, is_async: bool, **meta: str | None
+) -> HttpResponse:
+    """Return the view's answer to a request that says this of its body, or nothing."""
+    factory = AsyncRequestFactory() if is_async else RequestFactory()
+    request = factory.post("/", body, content_type=content_type)
+    request.META |= meta
+    for name in [name for name, value in meta.items() if value is None]:
+        del request.META[name]
+    if not is_async:  # as a server that gives the application no more than it says
+        request._stream = LimitedStream(io.BytesIO(body.encode()), 0)
+    request.user, request.csrf_processing_done = user, True
+    view = AsyncRealtimeTicketView if is_async else RealtimeTicketView
+    handle: Any = view.as_view()
+    return async_to_sync(handle)(request) if is_async else handle(request)
 
 
 @sync_and_async_middleware
@@ -361,14 +391,58 @@ class TestAudience:
         response = browser.post(data={"audience": io.BytesIO(b"chat")})
         assert is_refused(response, 400, UNCLEAR)
 
-    @pytest.mark.parametrize("content_type", ["text/plain", "application/json"])
+    @pytest.mark.parametrize("content_type", BODIES)
     def test_in_a_body_that_somebody_else_has_read_is_refused(
         self, browser: Browser, settings: Any, content_type: str
     ) -> None:
-        """A middleware that reads the stream leaves nothing to look at."""
+        """A middleware that reads the stream leaves nothing to look at.
+
+        Mutants: form-that-nobody-read-is-empty.
+        """
         settings.MIDDLEWARE = [f"{__name__}.reads_the_body", *settings.MIDDLEWARE]
-        response = browser.post(data='{"audience": "chat"}', content_type=content_type)
+        response = browser.post(data=BODIES[content_type], content_type=content_type)
         assert is_refused(response, 400, UNCLEAR)
+
+    @pytest.mark.parametrize("content_type", BODIES)
+    @pytest.mark.parametrize("length", ["0", ""])
+    @pytest.mark.parametrize("is_async", [False, True], ids=["wsgi", "asgi"])
+    def test_in_a_chunked_body_is_found_or_refused(
+        self, django_user_model: Any, content_type: str, length: str, is_async: bool
+    ) -> None:
+        """Django reads no body without its length under WSGI, and no such form at all.
+
+        Mutants: chunked-body-is-empty, chunked-form-is-empty.
+        """
+        response = answer(
+            django_user_model(pk=7, username="ada"),
+            BODIES[content_type],
+            content_type,
+            is_async=is_async,
+            CONTENT_LENGTH=length,
+            HTTP_TRANSFER_ENCODING="chunked",
+        )
+        if response.status_code == 200:
+            value = json.loads(response.content)["message"]
+            assert get_service().consume(value, audience="chat").audience == "chat"
+        else:
+            assert response.status_code == 400
+
+    @pytest.mark.parametrize(("body", "status"), [(BODIES[MULTIPART], 400), ("", 200)])
+    def test_in_a_form_of_unknown_length_is_refused(
+        self, django_user_model: Any, body: str, status: int
+    ) -> None:
+        """As over HTTP/2: without the length Django parses no multipart form.
+
+        Mutants: form-of-unknown-length-is-empty.
+        """
+        user = django_user_model(pk=7, username="ada")
+        response = answer(user, body, MULTIPART, is_async=True, CONTENT_LENGTH=None)
+        assert response.status_code == status
+
+    def test_a_form_without_fields_names_none(self, browser: Browser) -> None:
+        """An empty FormData is a body of one line: ``--boundary--``."""
+        response = browser.post(data="--limit--\r\n", content_type=MULTIPART)
+        assert response.status_code == 200
 
     def test_is_not_looked_for_where_there_is_no_body(
         self, browser: Browser, settings: Any

@@ -30,9 +30,7 @@ _CANCEL_AGAIN: Final = 10.0
 """Seconds after which an application that goes on is cancelled again: it may not know,
 for the ``asyncio.wait_for()`` of Python 3.11 can lose a cancellation."""
 
-_current_task = cast(
-    "Callable[[asyncio.AbstractEventLoop], asyncio.Task[object]]", asyncio.current_task
-)
+_current_task = cast("Callable[[], asyncio.Task[object]]", asyncio.current_task)
 
 _BEGINS: Final = ("websocket.accept", "http.response.start")
 _ENDS: Final = (
@@ -98,7 +96,7 @@ class Connection:
     async def serve(self, app: Application, scope: Scope) -> None:
         """Call the application. Return when it has, and its connection is closed."""
         self._type = scope["type"]
-        self._task = task = _current_task(self._loop)
+        self._task = task = _current_task()
         cancelling = task.cancelling()
         try:
             await app(scope, self.receive, self.send)
@@ -155,7 +153,8 @@ class Connection:
         if self._revoked:
             await asyncio.sleep(_PAUSE)
             return None
-        task = _current_task(self._loop)
+        # The caller's, who may be in a thread with an event loop of its own.
+        task = _current_task()
         cancelling = task.cancelling()
         self._waiting.add(task)
         try:
