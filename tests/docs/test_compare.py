@@ -75,7 +75,7 @@ def test_a_ticket(tickets: TicketService, user: User) -> None:
     value = tickets.issue({"id": user.pk, "username": "ana"}).value
     with override_settings(**ELSEWHERE):
         asked = queries(tickets.consume, value)
-    assert says("needs `SECRET_KEY` there", 0) == "no"
+    assert says("the realtime server needs `SECRET_KEY`", 0) == "no"
     assert asked == int(says("database queries for each connection", 0))
     with pytest.raises(InvalidTicket):
         tickets.consume(value)
@@ -116,7 +116,7 @@ def test_a_session_cookie(user: User, settings: Any) -> None:
         copy.update(SessionStore(cookie).load())
         copy.save()
         assert user_of(copy.session_key) is None
-    assert says("needs `SECRET_KEY` there", 1) == "yes"
+    assert says("the realtime server needs `SECRET_KEY`", 1) == "yes"
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
     cached = CacheStore()
     cached.update(SessionStore(cookie).load())
@@ -139,7 +139,7 @@ def test_a_jwt(user: User, settings: Any) -> None:
     assert asked == [int(number) for number in re.findall(r"\d", cell)]
     assert api_settings.SIGNING_KEY == settings.SECRET_KEY
     assert api_settings.ALGORITHM == "HS256"
-    assert says("needs `SECRET_KEY` there", 2) == "yes"
+    assert says("the realtime server needs `SECRET_KEY`", 2) == "yes"
     with pytest.raises(TokenError):
         AccessToken(token[:-3] + "AAA")
 
@@ -158,7 +158,7 @@ def test_a_token_of_django_sesame(user: User) -> None:
         assert says("works once", 3) == "no"
         with override_settings(**ELSEWHERE):
             assert get_user(token) is None
-    assert says("needs `SECRET_KEY` there", 3) == "yes"
+    assert says("the realtime server needs `SECRET_KEY`", 3) == "yes"
 
 
 def test_a_one_time_token_of_django_sesame_is_best_effort(user: User) -> None:

@@ -106,6 +106,7 @@ SETTINGS = [fence for fence in python_fences() if fence.is_settings]
 def test_every_fence_has_a_language_that_is_tested(page: str) -> None:
     """A block that no test here knows is a block that nobody tests."""
     assert {fence.language for fence in FENCES[page]} <= LANGUAGES
+    assert not re.search(r"^(<{7}|>{7}) ", read(page), re.MULTILINE), "half a merge"
     marks = re.findall(r"^ *(?:```|~~~)", read(page), re.MULTILINE)
     assert marks == ["```"] * (2 * len(FENCES[page])), "indented, or not closed"
 
