@@ -471,12 +471,15 @@ class TestReplies:
         """
 
         def answer(client: socket.socket, request: bytes) -> None:
-            unknown = b"-ERR unknown command 'GETDEL'\r\n"
-            client.sendall(unknown if b"GETDEL" in request else text("ada"))
+            if b"GETDEL" in request:
+                client.sendall(b"-ERR unknown command 'GETDEL'\r\n")
+            else:
+                client.sendall(text("ada") if b"EVAL" in request else b"+OK\r\n")
 
         async def scene() -> None:
             with pytest.raises(StorageError):
                 await service.aconsume(values(1)[0])
+            await service.aissue(CLAIMS)  # opens a connection
             assert (await service.aconsume(values(1)[0])).username == "ada"
 
         with scripted_server(answer) as port, using(on_port(port)) as service:
