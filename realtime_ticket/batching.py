@@ -231,7 +231,10 @@ class _Queue(Generic[Call, Outcome]):
         request = Context().run(send, batch.calls) if send else None
         if request is None:
             self._run_in_thread(batch)
+        elif not request.is_sent:  # there may be no reply before a thread sends it
+            self._read(batch, request, False)
         else:
+            request.timeout = min(request.timeout, MAX_WAIT)
             Waiting(request, partial(self._read, batch, request))
 
     def _read(
@@ -270,6 +273,9 @@ class _Queue(Generic[Call, Outcome]):
             outcomes = [_late() for _ in batch.calls]
         except Exception as exc:
             outcomes = [exc] * len(batch.calls)
+        except BaseException:  # Ctrl-C: the loop may run on, to clean up
+            self._fail(batch, _late())
+            raise
         if batch.timer:
             batch.timer.cancel()
         self._clock += batch.seconds

@@ -19,6 +19,9 @@ class Request(ABC):
     timeout: float
     """Seconds that the storage has to reply."""
 
+    is_sent: bool = True
+    """Whether nothing of the request is left for outcomes() to send."""
+
     @abstractmethod
     def fileno(self) -> int:
         """Return the file descriptor that becomes readable when there are replies."""
@@ -53,7 +56,7 @@ class Waiting:
     Then ``done`` is called, once. Its argument says whether ``request.outcomes()`` can
     be called in the event loop. It is False where only a part of the replies has
     arrived, because the rest has to be waited for in a thread, and where the event loop
-    cannot watch file descriptors (on Windows).
+    cannot watch the file descriptor.
     """
 
     def __init__(self, request: Request, done: Callable[[bool], object]) -> None:
@@ -74,14 +77,18 @@ class Waiting:
         )
         try:
             self._loop.add_reader(self._descriptor, self._on_readable, timer)
-        except (NotImplementedError, OSError):  # Windows, or no more descriptors
+        except Exception:  # it never can, or watches too many already
             timer.cancel()
             self._done(False)
 
     def _on_readable(self, timer: asyncio.TimerHandle) -> None:
         timer.cancel()
         self._loop.remove_reader(self._descriptor)
-        self._done(self._request.is_answered())
+        try:
+            is_answered = self._request.is_answered()
+        except Exception:  # outcomes() may raise it too, in a thread
+            is_answered = False
+        self._done(is_answered)
 
     def _on_timer(self, timers: int) -> None:
         if timers:

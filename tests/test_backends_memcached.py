@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -221,6 +223,38 @@ class TestTrouble:
                 backend.pop(GOOD)
             assert 0.9 < time.monotonic() - started < 1.9
             backend.close()
+
+    @pytest.mark.parametrize("way", ["poll", "select"])
+    def test_a_server_that_restarts(
+        self, way: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No call fails for a connection that the old server has closed.
+
+        Windows has no poll().
+
+        Mutants: memcached-uses-closed-connections.
+        """
+        servers.require("memcached")
+        path = servers.DIRECTORY / f"memcached-{way}" / "socket"
+        backend = MemcachedBackend(servers=str(path))
+        server = servers.start_memcached(path)
+        # Two connections: the inner call needs another one.
+        backend._call(str(path), lambda client: (client.version(), backend.pop("x")))
+        server.terminate()
+        server.wait(10)
+        shutil.rmtree(path.parent)
+        server = servers.start_memcached(path)
+        with monkeypatch.context() as patch:
+            if way == "select":
+                patch.delattr(select, "poll")
+            backend._call(
+                str(path), lambda client: client.add("a", b"A", noreply=False)
+            )
+            assert backend.pop("a") == "A"
+            backend._call(str(path), lambda client: backend.pop("x"))
+        backend.close()
+        server.terminate()
+        server.wait(10)
 
     def test_a_key_that_memcached_cannot_hold(self, one: MemcachedBackend) -> None:
         """An error of the client is a storage error like any other.

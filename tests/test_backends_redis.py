@@ -331,7 +331,7 @@ class TestErrorReplies:
 
 @contextmanager
 def forgetful_server(path: Path, reply: bytes) -> Iterator[list[bytes]]:
-    """Greet clients as Redis does, answer GETDEL with these bytes, and hang up."""
+    """Greet clients as Redis does, answer GETDEL or MGET with these bytes, hang up."""
     requests: list[bytes] = []
 
     def serve(listener: socket.socket) -> None:
@@ -343,7 +343,7 @@ def forgetful_server(path: Path, reply: bytes) -> Iterator[list[bytes]]:
             with client:
                 while request := client.recv(65536):
                     requests.append(request)
-                    if b"GETDEL" in request:
+                    if b"GET" in request:
                         client.sendall(reply)
                         break
                     client.sendall(b"+OK\r\n" * request.count(b"SETINFO"))
@@ -412,6 +412,25 @@ class TestTrouble:
             with using(backend) as service, pytest.raises(StorageError):
                 service.consume(GOOD)
 
+    def test_errors_in_the_place_of_texts(self, tmp_path: Path) -> None:
+        """Envoy puts them there for a server that is down. Without any text it is an
+        outage.
+
+        Mutants: redis-reads-errors-as-texts, redis-reads-nothing-but-errors.
+        """
+        down = b"-no healthy upstream\r\n"
+        with forgetful_server(tmp_path / "some", b"*2\r\n$1\r\na\r\n" + down):
+            backend = RedisBackend(unix_socket_path=str(tmp_path / "some"))
+            found, error = backend.read_many(["a", "b"])
+            backend.close()
+        assert found == "a"
+        assert isinstance(error, redis.ResponseError)
+        with forgetful_server(tmp_path / "all", b"*2\r\n" + down + down):
+            backend = RedisBackend(unix_socket_path=str(tmp_path / "all"))
+            with pytest.raises(redis.ResponseError, match="upstream"):
+                backend.read_many(["a", "b"])
+            backend.close()
+
     def test_a_late_reply_is_not_read_by_the_next(self, watcher: redis.Redis) -> None:
         """After a timeout the connection is closed, with the reply that comes late.
 
@@ -473,6 +492,94 @@ class TestTrouble:
         for _ in range(100):
             with pytest.raises(redis.ConnectionError, match=NOWHERE):
                 backend.pop(GOOD)
+
+    def test_a_handshake_that_fails_half_way(self, watcher: redis.Redis) -> None:
+        """Leaves no connection that has sent no SELECT yet, and writes elsewhere.
+
+        Mutants: redis-keeps-half-a-handshake.
+        """
+        failures = [RuntimeError("no credentials now")]
+
+        def connect(connection: Any) -> None:
+            if failures:
+                raise failures.pop()
+            connection.on_connect()
+
+        backend = a_backend(db=3, max_connections=1, redis_connect_func=connect)
+        with pytest.raises(RuntimeError):
+            backend.add(GOOD, "x", 9)
+        assert backend.add(GOOD, "x", 9) is True
+        assert not watcher.exists(GOOD)
+        assert backend.pop(GOOD) == "x"
+        backend.close()
+
+    def test_a_key_that_is_no_text(self) -> None:
+        """Costs no connection.
+
+        Mutants: redis-packs-with-a-connection, request-packs-with-a-connection.
+        """
+        backend = a_backend(max_connections=1, socket_timeout=0.2)
+        backend.pop("x")
+        for call in (backend.pop, lambda key: backend.send([key])):
+            with pytest.raises(UnicodeEncodeError):
+                call("\ud800")
+            assert backend.pop("x") is None
+        backend.close()
+
+    def test_a_look_at_a_connection_that_fails(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """redis-py 8.0.0 calls select(), which takes no descriptor above 1023.
+
+        Mutants: redis-looks-with-select.
+        """
+
+        def can_read(*args: Any) -> bool:
+            raise ValueError("filedescriptor out of range in select()")
+
+        with using(a_backend(max_connections=1, socket_timeout=0.2)) as service:
+            service.backend.pop("x")
+            monkeypatch.setattr(redis.UnixDomainSocketConnection, "can_read", can_read)
+            ticket = asyncio.run(service.aissue(CLAIMS))
+            assert service.consume(ticket.value) == ticket
+
+    def test_a_look_at_a_connection_that_is_interrupted(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The connection goes back to the pool, closed.
+
+        Mutants: redis-look-costs-a-permit.
+        """
+
+        def can_read(*args: Any) -> bool:
+            raise KeyboardInterrupt
+
+        backend = a_backend(max_connections=1, socket_timeout=0.2)
+        backend.pop("x")
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(redis.UnixDomainSocketConnection, "can_read", can_read)
+            backend._pool.idle_connection()
+        assert backend.pop("x") is None
+        backend.close()
+
+    def test_a_connection_that_looked_unclean_is_closed(
+        self, watcher: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It might look clean to the next caller.
+
+        Mutants: redis-looks-twice.
+        """
+        backend = a_backend(max_connections=1)
+        backend.pop("x")
+        before = watcher.info("stats")["total_connections_received"]
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                redis.UnixDomainSocketConnection, "can_read", lambda *args: True
+            )
+            assert backend._pool.idle_connection() is None
+        backend.pop("x")
+        assert watcher.info("stats")["total_connections_received"] == before + 1
+        backend.close()
 
     def test_a_server_that_restarts(self, watcher: redis.Redis) -> None:
         """Connections that the server closed cost at most one call.

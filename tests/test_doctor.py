@@ -712,6 +712,12 @@ class Server:
 
 
 class TestOtherServers:
+    def test_valkey(self) -> None:
+        """It is called by its own name: to clients it says that it is Redis 7.2.4."""
+        server = Server(redis_version="7.2.4", valkey_version="8.1.1", role="master")
+        message = next(_redis_diagnosis._server(server, 0))
+        assert message.msg == "Valkey 8.1.1, master."
+
     def test_memcached_that_refuses_when_it_is_full(self) -> None:
         """With -M it drops nothing."""
         servers.require("memcached")

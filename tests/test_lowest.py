@@ -32,7 +32,8 @@ def test_they_are_those_that_the_project_allows() -> None:
     """Each direct requirement is there, at its lower bound, and nothing else."""
     bounds = {}
     for requirement in requirements():
-        (specifier,) = requirement.specifier
+        # A release that does not work may be left out.
+        (specifier,) = (s for s in requirement.specifier if s.operator != "!=")
         assert specifier.operator in (">=", "=="), requirement
         assert requirement.name not in bounds, f"{requirement} is there twice"
         bounds[requirement.name] = Version(specifier.version)

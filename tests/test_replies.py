@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
 
-from realtime_ticket import InvalidTicket, StorageError, TicketService
-from realtime_ticket.backends import _redis_request
+from realtime_ticket import InvalidTicket, StorageError, TicketService, batching
+from realtime_ticket.backends import _redis_pool, _redis_request
 from realtime_ticket.backends._redis_request import are_whole
 from realtime_ticket.backends.base import BaseBackend
 from realtime_ticket.backends.redis import RedisBackend
@@ -198,15 +199,18 @@ class TestSmallBatches:
             run(storm())
             assert has_thread(service)
 
-    def test_a_loop_that_cannot_watch(self) -> None:
-        """The replies are read in a thread, as under Windows.
+    @pytest.mark.parametrize(
+        "error", [NotImplementedError(), OSError(28, "No space left")], ids=repr
+    )
+    def test_a_loop_that_cannot_watch(self, error: Exception) -> None:
+        """The replies are read in a thread: it never can, or watches enough already.
 
         Mutants: request-needs-a-loop-that-watches.
         """
 
         class Proactor(asyncio.SelectorEventLoop):
             def add_reader(self, *args: Any) -> None:
-                raise NotImplementedError
+                raise error
 
         with using(on_redis()) as service, asyncio.Runner(loop_factory=Proactor) as r:
             ticket = r.run(service.aissue(CLAIMS))
@@ -281,6 +285,17 @@ class TestSmallBatches:
         Mutants: request-through-tls.
         """
         assert RedisBackend(**options)._pool.is_plain is is_plain
+
+    def test_need_a_socket_that_is_a_descriptor(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A thread asks Redis under Windows, where os.write() knows no sockets.
+
+        Mutants: request-writes-to-a-handle.
+        """
+        windows = SimpleNamespace(name="nt", getpid=os.getpid)
+        monkeypatch.setattr(_redis_pool, "os", windows)
+        assert RedisBackend()._pool.is_plain is False
 
 
 class TestReplies:
@@ -398,6 +413,117 @@ class TestReplies:
         with scripted_server(answer) as port, using(on_port(port)) as service:
             run(scene())
 
+    def test_of_which_hiredis_has_read_a_part(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The connection is closed, also where can_read() overlooks that part, as in
+        redis-py 5.3 to 7.4.
+
+        Mutants: request-on-a-connection-with-a-part.
+        """
+        pytest.importorskip("hiredis")
+        monkeypatch.setattr(redis.Connection, "can_read", lambda *args: False)
+        first, second = values(2)
+
+        def answer(client: socket.socket, request: bytes) -> None:
+            if first.encode() in request:
+                client.sendall(text("first") + text("of nobody")[:20])
+            else:
+                client.sendall(text("second"))
+
+        async def scene() -> None:
+            assert (await service.aconsume(first)).username == "first"
+            assert (await service.aconsume(second)).username == "second"
+
+        with scripted_server(answer) as port, using(on_port(port)) as service:
+            run(scene())
+
+    @pytest.mark.parametrize("reply", [b":1\r\n", b"%0\r\n"], ids=ascii)
+    def test_to_another_command(self, reply: bytes) -> None:
+        """Are an outage, and the connection, which is out of step, is closed.
+
+        Mutants: redis-takes-any-reply.
+        """
+        clients: set[Any] = set()
+
+        def answer(client: socket.socket, request: bytes) -> None:
+            clients.add(client.getpeername())
+            client.sendall(reply)
+
+        def aconsume(value: str) -> Any:
+            return run(service.aconsume(value))
+
+        with (
+            scripted_server(answer) as port,
+            using(on_port(port, max_connections=1)) as service,
+        ):
+            for consume in (service.consume, aconsume):
+                service.backend.pop("opening")
+                with pytest.raises(StorageError) as caught:
+                    consume(values(1)[0])
+                assert isinstance(caught.value.__cause__, redis.InvalidResponse)
+        assert len(clients) == 2
+
+    def test_of_a_server_that_has_no_getdel(self) -> None:
+        """An older server is in its place: one batch fails, and the next has a script.
+
+        Mutants: request-presumes-getdel-for-ever.
+        """
+
+        def answer(client: socket.socket, request: bytes) -> None:
+            if b"GETDEL" in request:
+                client.sendall(b"-ERR unknown command 'GETDEL'\r\n")
+            else:
+                client.sendall(text("ada") if b"EVAL" in request else b"+OK\r\n")
+
+        async def scene() -> None:
+            with pytest.raises(StorageError):
+                await service.aconsume(values(1)[0])
+            await service.aissue(CLAIMS)  # opens a connection
+            assert (await service.aconsume(values(1)[0])).username == "ada"
+
+        with scripted_server(answer) as port, using(on_port(port)) as service:
+            run(scene())
+
+    def test_are_waited_for_as_long_as_by_a_thread(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """``socket_timeout`` can be longer than MAX_WAIT.
+
+        Mutants: request-has-all-the-time.
+        """
+        monkeypatch.setattr(batching, "MAX_WAIT", 0.2)
+
+        async def scene() -> None:
+            started = time.monotonic()
+            with pytest.raises(StorageError, match="did not answer"):
+                await service.aconsume(values(1)[0])
+            assert time.monotonic() - started < 2
+
+        with (
+            scripted_server(lambda client, request: None) as port,
+            using(on_port(port, socket_timeout=4)) as service,
+        ):
+            run(scene())
+
+    def test_that_cannot_be_looked_at(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A thread reads them, so no caller waits for ever.
+
+        Mutants: request-waits-for-what-it-cannot-look-at.
+        """
+
+        def fail(received: bytes, count: int) -> bool:
+            raise ZeroDivisionError
+
+        async def scene() -> None:
+            ticket = await asyncio.wait_for(service.aissue(CLAIMS), 5)
+            assert ticket.username == "ada"
+
+        with using(on_redis()) as service:
+            monkeypatch.setattr(_redis_request, "are_whole", fail)
+            run(scene())
+            assert has_thread(service)
+
     @pytest.mark.parametrize("way", ["closed", "reset"])
     def test_that_never_come(self, way: str) -> None:
         """A connection that ends is an outage at once, not after a second.
@@ -490,6 +616,25 @@ class TestReplies:
             assert run(service.aconsume(ticket.value)) == ticket
         assert not refusals
 
+    def test_to_a_request_that_a_kernel_takes_in_part(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A thread sends the rest at once: without it there is no reply.
+
+        Mutants: request-waits-with-its-rest.
+        """
+        write, parts = os.write, [20]
+
+        def write_part(descriptor: int, data: bytes) -> int:
+            return write(descriptor, data[: parts.pop()])
+
+        with using(on_redis(socket_timeout=0.5)) as service:
+            with monkeypatch.context() as patch:
+                patch.setattr(_redis_request.os, "write", write_part)
+                ticket = run(self.issued(service))
+            assert service.consume(ticket.value) == ticket
+        assert not parts
+
     async def issued(self, service: TicketService) -> Any:
         call = asyncio.ensure_future(service.aissue(CLAIMS))
         await asyncio.sleep(0)
@@ -545,6 +690,29 @@ class TestLeaving:
             for _ in range(2):
                 run(leave(), loops)
                 service.issue(CLAIMS)
+
+    def test_an_interrupt_lets_the_loop_go_on(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Ctrl-C while replies are read fails their batch, not each call after it.
+
+        Mutants: request-is-under-way-for-ever.
+        """
+
+        def interrupt(*args: Any, **options: Any) -> Any:
+            raise KeyboardInterrupt
+
+        with using(on_redis(max_connections=1)) as service, asyncio.Runner() as runner:
+            loop = runner.get_loop()
+            call = loop.create_task(service.aissue(CLAIMS))
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(
+                    redis.UnixDomainSocketConnection, "read_response", interrupt
+                )
+                loop.run_until_complete(call)
+            with pytest.raises(StorageError):
+                loop.run_until_complete(asyncio.wait_for(call, 5))
+            runner.run(asyncio.wait_for(service.aissue(CLAIMS), 5))
 
     def test_closing_the_service_lets_a_request_finish(self) -> None:
         """It can be closed at any time, and the next call connects again."""
@@ -676,9 +844,20 @@ class TestAreWhole:
 
     @pytest.mark.parametrize(
         "reply",
-        [b"*1\r\n:1\r\n", b"%0\r\n", b"_\r\n", b"HTTP/1.1 400\r\n", b"$x\r\n", b"\r\n"],
-        ids=ascii,
+        [
+            b"*1\r\n:1\r\n",
+            b"%0\r\n",
+            b"_\r\n",
+            b"HTTP/1.1 400\r\n",
+            b"$x\r\n",
+            b"\r\n",
+            b"$%b\r\n" % (b"1" * 5000),
+        ],
+        ids=lambda reply: ascii(reply[:20]),
     )
     def test_what_they_are_not(self, reply: bytes) -> None:
-        """Anything else is left to redis-py, in a thread."""
+        """Anything else is left to redis-py, in a thread.
+
+        Mutants: request-takes-any-length.
+        """
         assert not are_whole(reply, 1)

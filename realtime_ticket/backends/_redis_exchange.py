@@ -13,6 +13,13 @@ from ._redis_pool import Pool
 
 Command = tuple[str | int, ...]
 
+_TEXT = (bytes, type(None))
+_TYPES: dict[str | int, Any] = {
+    "SET": _TEXT, "GETDEL": _TEXT, "EVAL": _TEXT, "GET": _TEXT,
+    "MGET": list, "WAIT": int,
+}  # fmt: skip
+"""The types of replies. A connection with another one is out of step."""
+
 
 def exchange(pool: Pool, commands: Sequence[Command]) -> list[Any]:
     """Send all commands at once on one connection and return a reply for each.
@@ -20,15 +27,18 @@ def exchange(pool: Pool, commands: Sequence[Command]) -> list[Any]:
     An error reply is returned, as an exception. This is faster than a pipeline of
     redis-py, which packs, parses and collects for every kind of command.
     """
+    request = packed(commands)  # may raise, so before a connection is lent
     try:
         connection = pool.get_connection()
-        return complete(pool, connection, packed(commands), len(commands))
+        return complete(pool, connection, request, commands)
     except (redis.RedisError, OSError) as exc:
         raise locate(exc, place_of_pool(pool))  # noqa: B904 (it is the same)
 
 
-def complete(pool: Pool, connection: Any, unsent: bytes, count: int) -> list[Any]:
-    """Send the rest of a request, return so many replies, and release the connection.
+def complete(
+    pool: Pool, connection: Any, unsent: bytes, commands: Sequence[Command]
+) -> list[Any]:
+    """Send the rest of a request, return its replies, and release the connection.
 
     Either all replies are read, or the connection is closed, so that the next caller
     cannot read a reply that belongs to this one (CVE-2023-28858). An error reply closes
@@ -38,7 +48,7 @@ def complete(pool: Pool, connection: Any, unsent: bytes, count: int) -> list[Any
     try:
         if unsent:
             connection.send_packed_command([unsent])
-        replies += [_reply(connection) for _ in range(count)]
+        replies += [_reply(connection, command) for command in commands]
     finally:
         if not replies or any(isinstance(r, redis.ResponseError) for r in replies):
             connection.disconnect()
@@ -76,11 +86,14 @@ def packed(commands: Sequence[Command]) -> bytes:
     return b"".join(parts)
 
 
-def _reply(connection: Any) -> Any:
+def _reply(connection: Any, command: Command) -> Any:
     try:
-        return connection.read_response(disable_decoding=True)
+        reply = connection.read_response(disable_decoding=True)
     except redis.ResponseError as exc:
         # A value of another type is not a ticket. It must not fail the whole batch.
         return b"" if str(exc).startswith("WRONGTYPE") else exc
     except ValueError as exc:  # redis-py's own parser expected a number
         raise redis.InvalidResponse("This is not the protocol of Redis.") from exc
+    if not isinstance(reply, _TYPES.get(command[0], object)):
+        raise redis.InvalidResponse("This is the reply to another command.")
+    return reply

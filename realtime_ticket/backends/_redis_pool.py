@@ -29,7 +29,10 @@ class Pool(redis.ConnectionPool):
         is_tls = issubclass(self.connection_class, redis.SSLConnection)
         # With a health check redis-py sends a command of its own before others.
         checks_health = bool(options.get("health_check_interval"))
-        self.is_plain = not (is_tls or checks_health or self.timeout is None)
+        is_windows = os.name == "nt"  # whose sockets are not file descriptors
+        self.is_plain = not (
+            is_tls or checks_health or is_windows or self.timeout is None
+        )
         """Whether what is written and read are just commands and replies, in time."""
 
     def get_connection(self, *args: Any, **options: Any) -> Any:
@@ -54,6 +57,7 @@ class Pool(redis.ConnectionPool):
                 connection.disconnect()
                 connection.connect()
         except BaseException:
+            connection.disconnect()  # it may have sent no AUTH or no SELECT
             self.release(connection)
             raise
         return connection
@@ -70,10 +74,14 @@ class Pool(redis.ConnectionPool):
         except IndexError:
             connections.permits.put(None)
             return None
-        if connection._sock is None or not _is_clean(connection):
-            self.release(connection)
-            return None
-        return connection
+        is_ready = False
+        try:
+            is_ready = connection._sock is not None and _is_clean(connection)
+        finally:
+            if not is_ready:
+                connection.disconnect()  # or the next caller might find it clean
+                self.release(connection)
+        return connection if is_ready else None
 
     def release(self, connection: Any) -> None:
         """Take a connection back. All replies were read, or it is disconnected."""
@@ -126,7 +134,11 @@ def _is_clean(connection: Any) -> bool:
     A reply that came too late must not be read by the next caller (CVE-2023-28858).
     """
     try:
-        # Not just a poll of the socket: the parser may have read it already.
-        return not connection.can_read()
+        # Not just a poll of the socket: the parser may have read it already. Before
+        # redis-py 8, can_read() overlooks a part of a reply that hiredis has read.
+        reader = getattr(connection._parser, "_reader", None)
+        return not (connection.can_read() or (reader and reader.has_data()))
     except (redis.RedisError, OSError):
         return False  # closed by the server
+    except ValueError:  # the select() of redis-py 8.0.0 takes no descriptor above 1023
+        return False

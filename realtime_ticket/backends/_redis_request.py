@@ -36,17 +36,17 @@ def send(
 
     ``decode`` turns the replies into outcomes.
     """
+    request = packed(commands)  # may raise, so before a connection is lent
     connection = pool.idle_connection() if pool.is_plain else None
     if connection is None:
         return None
-    request = packed(commands)
     try:
         sent = os.write(connection._sock.fileno(), request)  # never waits
     except OSError:  # nothing was sent
         connection.disconnect()
         pool.release(connection)
         return None
-    return _Sent(pool, connection, request[sent:], len(commands), decode)
+    return _Sent(pool, connection, request[sent:], commands, decode)
 
 
 class _Sent(Request):
@@ -57,14 +57,15 @@ class _Sent(Request):
         pool: Pool,
         connection: Any,
         unsent: bytes,
-        count: int,
+        commands: Sequence[Command],
         decode: Callable[[list[Any]], list[Outcome]],
     ) -> None:
         self.timeout = pool.connection_kwargs["socket_timeout"]
         self._pool = pool
         self._connection = connection
         self._unsent = unsent
-        self._count = count
+        self.is_sent = not unsent
+        self._commands = commands
         self._decode = decode
 
     def fileno(self) -> int:
@@ -76,7 +77,7 @@ class _Sent(Request):
             received = self._connection._sock.recv(_MAX_BYTES, socket.MSG_PEEK)
         except OSError:
             return True  # reading raises it again
-        return not received or are_whole(received, self._count)
+        return not received or are_whole(received, len(self._commands))
 
     def outcomes(self) -> list[Outcome]:
         connection, self._connection = self._connection, None
@@ -84,7 +85,7 @@ class _Sent(Request):
         try:
             if connection is None:
                 raise redis.TimeoutError("Timeout reading from socket")
-            replies = complete(pool, connection, self._unsent, self._count)
+            replies = complete(pool, connection, self._unsent, self._commands)
         except (redis.RedisError, OSError) as exc:
             raise locate(exc, place_of_pool(pool))  # noqa: B904 (it is the same)
         return self._decode(replies)
@@ -112,7 +113,7 @@ def are_whole(received: bytes, count: int) -> bool:
             return False
         if kind == b"$" and received[position + 1 : end] != b"-1":
             length = received[position + 1 : end]
-            if not length.isdigit():
+            if not length.isdigit() or len(length) > 9:  # Redis has less than 1 GB
                 return False
             end += 2 + int(length)
         position = end + 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -136,6 +137,8 @@ class MemcachedBackend(BaseBackend):
             client = idle.pop()
         except IndexError:
             client = Client(server, **self._options)
+        if client.sock is not None and _has_input(client.sock):
+            client.close()  # as the server did; the call connects again
         try:
             result = function(client)
         except BaseException as exc:  # the rest of a reply must be read by nobody
@@ -151,6 +154,15 @@ class MemcachedBackend(BaseBackend):
         are kept, under its own number, and never closed.
         """
         return self._idle.setdefault((os.getpid(), server), deque())
+
+
+def _has_input(sock: Any) -> bool:
+    """Return whether the server has closed the connection, or sent too much."""
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _text(data: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import redis
@@ -80,7 +81,7 @@ class RedisBackend(BaseBackend):
             try:
                 texts = self._texts([self._to_pop(key) for key in keys])
             except redis.ResponseError as exc:
-                if "unknown command" not in str(exc).lower():
+                if not _is_unknown(exc):
                     raise
                 self._has_getdel = False  # nothing was removed
             else:
@@ -100,9 +101,16 @@ class RedisBackend(BaseBackend):
             _to_add(call) if isinstance(call, Item) else self._to_pop(call)
             for call in calls
         ]
-        return send(
-            self._pool, commands, lambda replies: [*map(_outcome, calls, replies)]
-        )
+        return send(self._pool, commands, partial(self._outcomes, calls))
+
+    def _outcomes(
+        self, calls: Sequence[Item | str], replies: list[Any]
+    ) -> list[Outcome]:
+        outcomes = [*map(_outcome, calls, replies)]
+        for outcome in outcomes:
+            if isinstance(outcome, Exception) and _is_unknown(outcome):
+                self._has_getdel = None  # another server; a thread asks it
+        return outcomes
 
     def read_many(self, keys: Sequence[str]) -> list[str | Exception | None]:
         (replies,) = self._exchange([("MGET", *keys)])
@@ -173,6 +181,10 @@ class RedisBackend(BaseBackend):
             few = redis.TimeoutError("Too few replicas know of the spent tickets.")
             raise locate(few, kind="replicas")
         return replies
+
+
+def _is_unknown(error: Exception) -> bool:
+    return "unknown command" in str(error).lower()
 
 
 def _outcome(call: Item | str, reply: Any) -> Outcome:
