@@ -8,12 +8,12 @@ import sys
 import threading
 import time
 import unittest
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import redis
+from pymemcache.client.base import Client
 
 from realtime_ticket import testing
 from realtime_ticket.backends.base import BaseBackend, Item
@@ -157,18 +157,27 @@ class OneSlot(OnRedis):
         return self.texts
 
 
-class UnguardedFork(MemcachedBackend):
-    """Parent and child go on with the same socket."""
-
+class OnMemcached(MemcachedBackend):
     def __init__(self) -> None:
         servers.require("memcached")
         super().__init__(servers=str(servers.MEMCACHED[0]))
 
-    def _idle_clients(self, server: str) -> Any:
-        return self._idle.setdefault((0, server), deque())
+
+class UnguardedFork(OnMemcached):
+    """Parent and child go on with the same socket."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._client = Client(str(servers.MEMCACHED[0]), timeout=1)
+
+    def _call(self, server: str, function: Callable[[Client], Any]) -> Any:
+        return function(self._client)
+
+    def close(self) -> None:
+        self._client.close()
 
 
-class UncheckedDelete(UnguardedFork):
+class UncheckedDelete(OnMemcached):
     """pymemcache's default: nobody waits for the answer to a delete."""
 
     def pop(self, key: str) -> str | None:
