@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(
 def pytest_collection() -> Generator[None, object, object]:
     """Measure the coverage of this process and the workers, not of what tests start.
 
-    Let Python look for no garbage among the thousands of tests, which all stay.
+    Meanwhile let Python look for no garbage among the thousands of tests, which stay.
     """
     os.environ.pop("COVERAGE_PROCESS_START", None)
     gc.disable()
@@ -59,7 +59,6 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
     finally:
         gc.enable()
-        gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)

@@ -74,7 +74,13 @@ BODIES = {
 
 
 def answer(
-    user: Any, body: str, content_type: str, *, is_async: bool, **meta: str | None
+    user: Any,
+    body: str,
+    content_type: str,
+    *,
+    is_async: bool,
+    is_read: bool = False,
+    **meta: str | None,
 ) -> HttpResponse:
     """Return the view's answer to a request that says this of its body, or nothing."""
     factory = AsyncRequestFactory() if is_async else RequestFactory()
@@ -84,6 +90,8 @@ def answer(
         del request.META[name]
     if not is_async:  # as a server that gives the application no more than it says
         request._stream = LimitedStream(io.BytesIO(body.encode()), 0)
+    if is_read:
+        request.read()
     request.user, request.csrf_processing_done = user, True
     view = AsyncRealtimeTicketView if is_async else RealtimeTicketView
     handle: Any = view.as_view()
@@ -444,19 +452,21 @@ class TestAudience:
         response = browser.post(data="--limit--\r\n", content_type=MULTIPART)
         assert response.status_code == 200
 
+    @pytest.mark.parametrize("is_async", [False, True], ids=["wsgi", "asgi"])
     def test_is_not_looked_for_where_there_is_no_body(
-        self, browser: Browser, settings: Any
+        self, django_user_model: Any, is_async: bool
     ) -> None:
         """So it does not matter who has read the stream of a request as our client's.
 
         Mutants: body-of-no-length-is-read.
         """
-        settings.MIDDLEWARE = [f"{__name__}.reads_the_body", *settings.MIDDLEWARE]
-        response = browser.request(
-            "post",
-            data=b"",
-            content_type="text/plain",
-            headers={"Content-Length": "0"},
+        response = answer(
+            django_user_model(pk=7, username="ada"),
+            "",
+            "text/plain",
+            is_async=is_async,
+            is_read=True,
+            CONTENT_LENGTH="0",
         )
         assert response.status_code == 200
 
