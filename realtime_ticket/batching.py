@@ -210,7 +210,7 @@ class _Queue(Generic[Call, Outcome]):
         if batch.calls:
             try:
                 self._send(batch)
-            except Exception as exc:  # no thread can be started
+            except BaseException as exc:  # no thread can be started, or Ctrl-C
                 self._fail(batch, exc)
 
     def _next_batch(self) -> _Batch[Call, Outcome]:
@@ -246,7 +246,7 @@ class _Queue(Generic[Call, Outcome]):
             return
         try:
             self._run_in_thread(batch, request)
-        except Exception as exc:  # no thread to read the rest
+        except BaseException as exc:  # no thread to read the rest, or Ctrl-C
             request.expire()
             self._fail(batch, exc)
 
@@ -256,7 +256,7 @@ class _Queue(Generic[Call, Outcome]):
         done = self._group.in_thread(work)
         done.add_done_callback(lambda done: self._finish_batch(batch, done.result))
 
-    def _fail(self, batch: _Batch[Call, Outcome], error: Exception) -> None:
+    def _fail(self, batch: _Batch[Call, Outcome], error: BaseException) -> None:
         failed: asyncio.Future[list[Outcome | Exception]] = self._loop.create_future()
         failed.set_exception(error)
         self._finish_batch(batch, failed.result)

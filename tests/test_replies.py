@@ -398,20 +398,7 @@ class TestReplies:
 
         Mutants: request-on-a-connection-with-a-reply.
         """
-        first, second = values(2)
-
-        def answer(client: socket.socket, request: bytes) -> None:
-            if first.encode() in request:
-                client.sendall(text("first") + text("of nobody"))
-            else:
-                client.sendall(text("second"))
-
-        async def scene() -> None:
-            assert (await service.aconsume(first)).username == "first"
-            assert (await service.aconsume(second)).username == "second"
-
-        with scripted_server(answer) as port, using(on_port(port)) as service:
-            run(scene())
+        self.check_that_the_next_call_does_not_read(text("of nobody"))
 
     def test_of_which_hiredis_has_read_a_part(
         self, monkeypatch: pytest.MonkeyPatch
@@ -423,11 +410,15 @@ class TestReplies:
         """
         pytest.importorskip("hiredis")
         monkeypatch.setattr(redis.Connection, "can_read", lambda *args: False)
+        self.check_that_the_next_call_does_not_read(text("of nobody")[:20])
+
+    def check_that_the_next_call_does_not_read(self, extra: bytes) -> None:
+        """Consume two tickets from a server that sends this after the first reply."""
         first, second = values(2)
 
         def answer(client: socket.socket, request: bytes) -> None:
             if first.encode() in request:
-                client.sendall(text("first") + text("of nobody")[:20])
+                client.sendall(text("first") + extra)
             else:
                 client.sendall(text("second"))
 
@@ -691,12 +682,21 @@ class TestLeaving:
                 run(leave(), loops)
                 service.issue(CLAIMS)
 
+    @pytest.mark.parametrize(
+        ("kind", "method"),
+        [
+            (RedisBackend, "send"),
+            (redis.UnixDomainSocketConnection, "read_response"),
+        ],
+        ids=["sending", "reading"],
+    )
     def test_an_interrupt_lets_the_loop_go_on(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, monkeypatch: pytest.MonkeyPatch, kind: type, method: str
     ) -> None:
-        """Ctrl-C while replies are read fails their batch, not each call after it.
+        """Ctrl-C fails the batch that is sent or read, not each call after it.
 
-        Mutants: request-is-under-way-for-ever.
+        Mutants: request-is-under-way-for-ever,
+        request-that-was-interrupted-is-under-way.
         """
 
         def interrupt(*args: Any, **options: Any) -> Any:
@@ -706,9 +706,7 @@ class TestLeaving:
             loop = runner.get_loop()
             call = loop.create_task(service.aissue(CLAIMS))
             with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-                patch.setattr(
-                    redis.UnixDomainSocketConnection, "read_response", interrupt
-                )
+                patch.setattr(kind, method, interrupt)
                 loop.run_until_complete(call)
             with pytest.raises(StorageError):
                 loop.run_until_complete(asyncio.wait_for(call, 5))
