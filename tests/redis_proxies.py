@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from realtime_ticket import InvalidTicket, TicketService
+from realtime_ticket import InvalidTicket, StorageError, TicketService
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.tickets import new_value
 from tests import servers
-from tests.helpers import CLAIMS
+from tests.helpers import CLAIMS, using
 from tests.processes import listens
 from tests.servers import Node
 
@@ -75,6 +75,13 @@ def check_that_tickets_are_good_once(service: TicketService) -> None:
         with pytest.raises(InvalidTicket):
             service.consume(value)
     assert asyncio.run(storm()) == 100
+
+
+def check_that_replicas_cannot_be_waited_for(port: int) -> None:
+    with using(RedisBackend(port=port, wait_replicas=1)) as service:
+        ticket = service.issue(CLAIMS)
+        with pytest.raises(StorageError):
+            service.consume(ticket.value)
 
 
 def journal(backend: RedisBackend, count: int = 40) -> list[str]:

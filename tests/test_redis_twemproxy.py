@@ -12,7 +12,10 @@ from realtime_ticket import StorageError
 from realtime_ticket.backends.redis import RedisBackend
 from tests import redis_proxies, servers
 from tests.helpers import CLAIMS, using
-from tests.redis_proxies import check_that_tickets_are_good_once
+from tests.redis_proxies import (
+    check_that_replicas_cannot_be_waited_for,
+    check_that_tickets_are_good_once,
+)
 from tests.servers import Node
 
 
@@ -53,10 +56,7 @@ def test_some_options_are_an_outage(port: int, options: Any) -> None:
 
 
 def test_replicas_cannot_be_waited_for(port: int) -> None:
-    with using(RedisBackend(port=port, wait_replicas=1)) as service:
-        ticket = service.issue(CLAIMS)
-        with pytest.raises(StorageError):
-            service.consume(ticket.value)
+    check_that_replicas_cannot_be_waited_for(port)
 
 
 def test_a_dead_server_hides_all_disconnects(port: int, nodes: list[Node]) -> None:

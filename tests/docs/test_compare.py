@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,8 +22,7 @@ from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import AccessToken
 
 from realtime_ticket import InvalidTicket, TicketService
-from realtime_ticket.backends.redis import RedisBackend
-from tests import matrix, servers
+from tests import matrix
 from tests.docs.pages import read
 
 pytestmark = pytest.mark.django_db
@@ -57,28 +55,20 @@ def user() -> User:
     return User.objects.create_user("ana", password="a pass phrase")
 
 
-@pytest.fixture
-def tickets() -> Iterator[TicketService]:
-    servers.require("redis")
-    service = TicketService(RedisBackend(unix_socket_path=str(servers.REDIS)))
-    yield service
-    service.close()
-
-
 def queries(function: Any, *arguments: Any) -> int:
     with CaptureQueriesContext(connection) as captured:
         assert function(*arguments)
     return len(captured)
 
 
-def test_a_ticket(tickets: TicketService, user: User) -> None:
-    value = tickets.issue({"id": user.pk, "username": "ana"}).value
+def test_a_ticket(issuer: TicketService, user: User) -> None:
+    value = issuer.issue({"id": user.pk, "username": "ana"}).value
     with override_settings(**ELSEWHERE):
-        asked = queries(tickets.consume, value)
+        asked = queries(issuer.consume, value)
     assert says("the realtime server needs `SECRET_KEY`", 0) == "no"
     assert asked == int(says("database queries for each connection", 0))
     with pytest.raises(InvalidTicket):
-        tickets.consume(value)
+        issuer.consume(value)
     assert says("works once", 0) == "yes"
     assert says("usable from a log", 0) == "no"
 

@@ -13,7 +13,10 @@ from realtime_ticket.backends.redis import RedisBackend
 from tests import redis_proxies, servers
 from tests.engines import packages
 from tests.helpers import CLAIMS, using
-from tests.redis_proxies import check_that_tickets_are_good_once
+from tests.redis_proxies import (
+    check_that_replicas_cannot_be_waited_for,
+    check_that_tickets_are_good_once,
+)
 from tests.servers import Node
 
 
@@ -64,10 +67,7 @@ def test_a_password_is_an_outage(port: int) -> None:
 
 
 def test_replicas_cannot_be_waited_for(port: int) -> None:
-    with using(RedisBackend(port=port, wait_replicas=1)) as service:
-        ticket = service.issue(CLAIMS)
-        with pytest.raises(StorageError):
-            service.consume(ticket.value)
+    check_that_replicas_cannot_be_waited_for(port)
 
 
 def test_the_doctor_knows_that_a_proxy_answers(port: int) -> None:
