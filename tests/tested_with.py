@@ -115,8 +115,8 @@ def lowest(name: str) -> str:
     for line in (line for lines in lists for line in lines if isinstance(line, str)):
         requirement = Requirement(line)
         if requirement.name == name:
-            (specifier,) = requirement.specifier
-            return specifier.version
+            (bound,) = [s for s in requirement.specifier if s.operator != "!="]
+            return bound.version
     return ""
 
 
