@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.servers import free_port
+
 ROOT = Path(__file__).parent.parent
 PATIENCE = 60
 """Seconds that a server may take to start."""
@@ -18,9 +20,7 @@ PATIENCE = 60
 
 def free_ports() -> tuple[int, int]:
     """Return two ports that nobody listens on."""
-    home = ("127.0.0.1", 0)
-    with socket.create_server(home) as one, socket.create_server(home) as other:
-        return one.getsockname()[1], other.getsockname()[1]
+    return free_port(), free_port()
 
 
 @contextmanager

@@ -56,6 +56,8 @@ def own_directory() -> Path:
 
 DIRECTORY = own_directory()
 RUNNING: list[subprocess.Popen[bytes]] = []
+GIVEN: set[int] = set()
+"""The ports that free_port() has returned."""
 
 REDIS = DIRECTORY / "redis" / "socket"
 OLD_REDIS = DIRECTORY / "old-redis" / "socket"
@@ -505,8 +507,16 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def free_port() -> int:
-    """Return a port that nobody uses, and none of those that clients are given."""
+    """Return a port that nobody uses, and none of those that clients are given.
+
+    Until a server listens on it, nobody else is given it: each worker of pytest-xdist
+    has ports of its own, and this returns none of them twice.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
-        port = 15_000 + secrets.randbelow(15_000)
+        port = 15_000 + workers * secrets.randbelow(15_000 // workers) + worker
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
+            if port not in GIVEN:
+                GIVEN.add(port)
+                return port

@@ -23,7 +23,6 @@ from tests.helpers import CLAIMS
 from tests.processes import free_ports
 
 ROOT = Path(__file__).parent.parent
-ANYWHERE = {"DEMO_DJANGO_PORT": "0", "DEMO_REALTIME_PORT": "0"}
 STEPS = [
     "1. alice logs in to Django.",
     "2. POST /ticket/ gives a ticket for 3 seconds: rt_",
@@ -34,10 +33,12 @@ STEPS = [
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    django, realtime = map(str, free_ports())
+    ports = {"DEMO_DJANGO_PORT": django, "DEMO_REALTIME_PORT": realtime}
     return subprocess.run(
         [sys.executable, "-m", "examples.demo", "--once", *arguments],
         cwd=ROOT,
-        env={**os.environ, **ANYWHERE, "REDIS_URL": "", **environment},
+        env={**os.environ, **ports, "REDIS_URL": "", **environment},
         capture_output=True,
         text=True,
         timeout=60,
@@ -111,17 +112,21 @@ def test_the_walk_fails_when_a_replay_gets_in(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "patience", "told"),
     [
-        ("print('no luck'); raise SystemExit(3)", "did not start:\nno luck"),
-        ("import time; time.sleep(60)", "did not start:"),
+        ("print('no luck'); raise SystemExit(3)", 60, "did not start:\nno luck"),
+        ("import time; time.sleep(60)", 1, "did not start:"),
     ],
     ids=["ends", "hangs"],
 )
 def test_a_server_that_does_not_start_is_told(
-    answer: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    answer: str,
+    patience: int,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(processes, "PATIENCE", 1)
+    monkeypatch.setattr(processes, "PATIENCE", patience)
     port, _ = free_ports()
     server = processes.Process(
         "It", [sys.executable, "-uc", answer], port=port, log=tmp_path / "log"

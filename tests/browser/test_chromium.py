@@ -32,7 +32,7 @@ from tests.browser.support import (
     wait_until,
     window,
 )
-from tests.processes import PATIENCE
+from tests.processes import PATIENCE, free_ports
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Playwright, Route, StorageState
@@ -540,9 +540,10 @@ def running_demo(redis_url: str = "") -> Iterator[str]:
     """Run ``python -m examples.demo``, and give its address."""
     # What it prints must come through the pipe at once, and not by our settings.
     environment = {key: os.environ[key] for key in os.environ.keys() - {UNBUFFERED}}
+    django, realtime = map(str, free_ports())
     environment |= {
-        "DEMO_DJANGO_PORT": "0",
-        "DEMO_REALTIME_PORT": "0",
+        "DEMO_DJANGO_PORT": django,
+        "DEMO_REALTIME_PORT": realtime,
         "REDIS_URL": redis_url,
     }
     process = subprocess.Popen(
