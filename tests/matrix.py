@@ -39,6 +39,9 @@ ROOT = Path(__file__).parents[1]
 PATIENCE = 10
 """Seconds that a client waits for a server, all in all."""
 
+START = 60
+"""Seconds that a server may take to start, and to let in clients that come at once."""
+
 EXPIRE = 3
 """Seconds that the demo's tickets live."""
 
@@ -66,6 +69,7 @@ async def websocket(
             origin=origin,
             proxy=None,
             compression=None,
+            open_timeout=START,
             close_timeout=1,
         )
     except InvalidStatus as exc:
@@ -95,7 +99,9 @@ async def socketio(
     """Connect with Socket.IO 5 on Engine.IO 4. The ticket is in the payload."""
     url = f"ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket"
     try:
-        connection = await connect(url, origin=origin, proxy=None, close_timeout=1)
+        connection = await connect(
+            url, origin=origin, proxy=None, open_timeout=START, close_timeout=1
+        )
     except InvalidStatus as exc:
         raise Refused(exc.response.status_code) from None
 
@@ -324,7 +330,8 @@ class Site:
 class World:
     """What all servers share: the storage, and two sites with the same users.
 
-    Tickets of ``site`` live for EXPIRE seconds, those of ``patient`` for a minute.
+    Tickets of ``site`` live for EXPIRE seconds, and those of ``patient`` for as long as
+    a busy machine may take to show one several times.
     """
 
     def __init__(self, redis: Redis, site: Site, patient: Site) -> None:
@@ -356,9 +363,8 @@ def world(folder: Path) -> Iterator[World]:
     (folder / "redis").mkdir()
     storage = Redis(folder / "redis")
     ports = free_ports()
-    # For tickets of 200 users, which the first should not have to hurry with.
     (folder / "patient.py").write_text(
-        "from examples.demo.settings import *\nREALTIME_TICKET_EXPIRE = 60\n"
+        "from examples.demo.settings import *\nREALTIME_TICKET_EXPIRE = 300\n"
     )
     environment = {
         **os.environ,
@@ -385,7 +391,8 @@ def world(folder: Path) -> Iterator[World]:
             stack.enter_context(
                 running(*words, port=port, folder=folder, environment=environment)
             )
-        site.log_in("ada", "ada's password")
+        for each in (site, patient):
+            each.log_in("ada", "ada's password")
         patient.adopt(json.loads(made.stdout))
         yield World(storage, site, patient)
 
@@ -548,7 +555,7 @@ def serving(
             start_new_session=True,
         )
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + START
         while not listens(port):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -581,7 +588,7 @@ def require(row: Row) -> None:
 
 def ticket(server: Server, **fields: str) -> str:
     """Return a new ticket of ada's."""
-    return server.world.site.ticket(**fields)
+    return server.world.patient.ticket(**fields)
 
 
 def by(server: Server, value: str) -> tuple[str, str]:

@@ -78,21 +78,22 @@ def carrier(request: pytest.FixtureRequest) -> str:
     return name
 
 
-OWN_PING = [("PING = 30", "PING = 0.5")]
+OWN_PING = [("PING = 30", "PING = 2")]
 PINGS = {
-    "aiohttp": [("heartbeat=30", "heartbeat=0.5")],
+    "aiohttp": [("heartbeat=30", "heartbeat=2")],
     "autobahn": [
-        ("autoPingInterval=30", "autoPingInterval=0.5"),
-        ("autoPingTimeout=30", "autoPingTimeout=1"),
+        ("autoPingInterval=30", "autoPingInterval=2"),
+        ("autoPingTimeout=30", "autoPingTimeout=2"),
     ],
     "cyclone": OWN_PING,
-    "gevent": [('"ping_interval": 30', '"ping_interval": 0.5')],
-    "gevent-gunicorn": [('"ping_interval": 30', '"ping_interval": 0.5')],
+    "gevent": [('"ping_interval": 30', '"ping_interval": 2')],
+    "gevent-gunicorn": [('"ping_interval": 30', '"ping_interval": 2')],
     "node-ws-redis": OWN_PING,
-    "tornado": [("websocket_ping_interval=30", "websocket_ping_interval=0.5")],
+    "tornado": [("websocket_ping_interval=30", "websocket_ping_interval=2")],
     "twisted": OWN_PING,
 }
-"""The examples that are told to ping, and how they do it more often."""
+"""The examples that are told to ping, and how they do it more often: no more than a
+client of a busy machine can answer, because aiohttp waits half as long."""
 
 HANDSHAKE = (
     "GET /ws?ticket={} HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: {}\r\n"
@@ -320,7 +321,7 @@ def test_a_client_that_is_gone_is_noticed(
     matrix.require(row)
     with matrix.serving(row, world, tmp_path, *PINGS[name]) as server:
         visits = both(server, ticket(server), ticket(server))
-        heard, answer = asyncio.run(asyncio.wait_for(visits, 10))
+        heard, answer = asyncio.run(asyncio.wait_for(visits, 30))
     head, _, frames = heard.partition(b"\r\n\r\n")
     assert b" 101 " in head
     assert b"Hello, ada!" in frames and b"\x89" in frames  # a ping
@@ -396,7 +397,7 @@ def test_many_users_at_once(server: Server) -> None:
             return "not let in", repr(exc)
 
     async def storm() -> list[tuple[str, str]]:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(matrix.START):
             return await asyncio.gather(*map(visit, issued))
 
     due = {(f"Hello, {name}!", f"{name}: I am {name}") for name in issued}
