@@ -161,7 +161,9 @@ class Scenario:
     async def polite(self, path: str) -> None:
         """Say something now and then, and leave when told to."""
         url = await self.url(path)
-        async with connect(url, proxy=None, ping_interval=None) as client:
+        async with connect(
+            url, proxy=None, ping_interval=None, open_timeout=START
+        ) as client:
             try:
                 await client.send("hello")
                 while True:
@@ -174,7 +176,8 @@ class Scenario:
     async def refused(self, path: str) -> None:
         """Be refused, in the end."""
         try:
-            await connect(await self.url(path), proxy=None, open_timeout=PATIENCE)
+            url = await self.url(path)
+            await connect(url, proxy=None, open_timeout=START + PATIENCE)
         except InvalidStatus as exc:
             self.ended(path, exc.response.status_code)
 
@@ -182,10 +185,14 @@ class Scenario:
         """Stay connected from another session, and use it in the end."""
         async with contextlib.AsyncExitStack() as stack:
             url = await self.url("/echo/other", session="another")
-            client = await stack.enter_async_context(connect(url, proxy=None))
+            client = await stack.enter_async_context(
+                connect(url, proxy=None, open_timeout=START)
+            )
             if self.name == FRAMEWORK_SERVER:
                 url = await self.url("/channels/other", session="another")
-                room = await stack.enter_async_context(connect(url, proxy=None))
+                room = await stack.enter_async_context(
+                    connect(url, proxy=None, open_timeout=START)
+                )
             await self.is_over.wait()
             await client.send("still here")
             self.report.is_alive = await client.recv() == "still here"
@@ -245,7 +252,7 @@ class Scenario:
             await reader.readuntil(b"\r\n\r\n")
             self.report.body = b""
             while not self.report.body.endswith(b"0\r\n\r\n"):
-                part = await asyncio.wait_for(reader.read(1000), 2 * PATIENCE)
+                part = await asyncio.wait_for(reader.read(1000), START + PATIENCE)
                 if not part:
                     return self.ended(path, "cut off")
                 self.report.body += part
