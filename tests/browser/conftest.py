@@ -27,6 +27,7 @@ from tests.browser.support import (  # noqa: E402
     launch,
     log_in,
     missing,
+    wait_until,
     window,
 )
 
@@ -85,8 +86,9 @@ def server(home: Path, environment: dict[str, str], site: str) -> Iterator[Realt
 
 @pytest.fixture
 def realtime(server: Realtime) -> Iterator[Realtime]:
+    # The page of the test before may have come once more, or not have left yet.
+    assert wait_until(lambda: server.control(mode="welcome")["open"] == 0)
     server.forget()
-    server.control(mode="welcome")
     yield server
     server.check()
 

@@ -43,6 +43,9 @@ ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "realtime_ticket/static/realtime_ticket/realtime-ticket.js"
 OPEN: set[WebSocket] = set()
 RECORD = open(sys.argv[1], "a", buffering=1)  # noqa: SIM115
+under_way = 0
+"""How many connections there are, and requests that may become one."""
+
 mode = "welcome"
 """``welcome``; ``refuse`` every ticket; or ``hang up`` on whom was welcomed."""
 
@@ -155,7 +158,10 @@ async def events(request: Request) -> Response:
 
 
 async def control(request: Request) -> Response:
-    """Change the mode, close all that are open, or disconnect a user. Count them."""
+    """Change the mode, close all that are open, or disconnect a user.
+
+    Tell how many are open or under way.
+    """
     global mode
     wishes = await request.json()
     mode = wishes.get("mode", mode)
@@ -164,7 +170,7 @@ async def control(request: Request) -> Response:
             await websocket.close(code, wishes.get("reason", ""))
     if user := wishes.get("disconnect"):
         await TicketService(get_service().backend).adisconnect(user)
-    return JSONResponse({"open": len(OPEN)})
+    return JSONResponse({"open": under_way})
 
 
 async def application(request: Request) -> Response:
@@ -177,9 +183,25 @@ async def client(request: Request) -> Response:
     return FileResponse(CLIENT, media_type="text/javascript")
 
 
+class Counted:
+    """Count the connections while they are under way."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, *words: Any) -> None:
+        global under_way
+        under_way += 1
+        try:
+            await self.app(*words)
+        finally:
+            under_way -= 1
+
+
 def guarded(*, disconnect: bool) -> list[Middleware]:
     """Ask for a ticket, and perhaps end the connection with its login."""
     return [
+        Middleware(Counted),
         Middleware(CORSMiddleware, allow_origins=[ORIGIN]),
         Middleware(
             TicketMiddleware,

@@ -23,7 +23,7 @@ CONNECT_SRC = [
     REALTIME,  # for EventSource
     f"ws://127.0.0.1:{os.environ['BROWSER_LINE_PORT']}",
 ]
-REALTIME_TICKET_EXPIRE = 10  # Chromium opens one WebSocket at a time, and we fifty
+REALTIME_TICKET_EXPIRE = 60  # Chromium opens one WebSocket at a time, and we fifty
 ROOT_URLCONF = "tests.browser.urls"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast
 STATICFILES_DIRS = [

@@ -53,7 +53,7 @@ def missing() -> str | None:
     return None
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> bool:
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -155,7 +155,8 @@ class Realtime:
         self.file.write_text("")
 
     def record(self, kind: str = "shown") -> list[dict[str, Any]]:
-        lines = map(json.loads, self.file.read_text().splitlines())
+        # The last line may be only half there.
+        lines = map(json.loads, self.file.read_text().split("\n")[:-1])
         return [line for line in lines if kind in line]
 
     def check(self, connections: int | None = None) -> None:
@@ -173,6 +174,11 @@ def launch(playwright: Playwright, **options: Any) -> Browser:
     return playwright.chromium.launch(executable_path=program, args=FLAGS, **options)
 
 
+NOTE_ONLINE = """() => addEventListener("online", () => {
+  window.online = performance.now();
+})"""
+"""Note when the network comes back, by the clock of what a page has heard."""
+
 WATCH = (
     "window.violations = [];"
     "document.addEventListener('securitypolicyviolation', (event) =>"
@@ -185,7 +191,7 @@ WATCH = (
 def window(browser: Browser, **options: Any) -> Iterator[Page]:
     """Open a private window. At its end, nothing was violated and nothing thrown."""
     with browser.new_context(**options) as context:
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         context.add_init_script(WATCH)
         page = context.new_page()
         trouble: list[str] = []
@@ -255,7 +261,7 @@ class Bench:
         return [event for event in events if not types or event["type"] in types]
 
     def wait_for(
-        self, type: str, count: int = 1, *, seconds: float = 15
+        self, type: str, count: int = 1, *, seconds: float = 60
     ) -> list[dict[str, Any]]:
         """Wait until this was heard so many times, and return these."""
         try:

@@ -22,6 +22,7 @@ import pytest
 from tests import servers
 from tests.browser.support import (
     FAST,
+    NOTE_ONLINE,
     ROOT,
     Bench,
     Realtime,
@@ -144,8 +145,11 @@ def test_it_comes_back_with_the_network(bench: Bench, realtime: Realtime) -> Non
     realtime.control(close=1012)  # Chromium leaves open sockets alone
     bench.wait_for("ticketerror", 5)
 
+    bench.page.evaluate(NOTE_ONLINE)
     bench.page.context.set_offline(False)
-    bench.wait_for("message", 2, seconds=2)
+    bench.wait_for("message", 2)
+    online = bench.page.evaluate("online")
+    assert bench.heard("connecting")[-1]["at"] - online < 1000
     realtime.check(connections=2)
 
 
@@ -155,18 +159,20 @@ PING = {"interval": 500, "timeout": 1500, "message": "ping"}
 def notice_a_dead_line(bench: Bench, realtime: Realtime) -> None:
     with realtime.line() as line:
         bench.connect(port=line.port, ping=PING, queue=5, **FAST)
-        bench.wait_for("message", 2)  # a greeting, and the answer to a ping
+        # A greeting, and the answer to a ping
+        bench.wait_for("message", 2, seconds=15)
         line.cut()
         bench.pause(0.3)
-        bench.page.wait_for_function("() => connections[0]._silent")
-        send = "(connections[0].send('meanwhile'), connections[0].readyState)"
-        assert bench.page.evaluate(send) == 1
+        send = "(connections[0].send('meanwhile'), [connections[0].readyState])"
+        sent = bench.page.wait_for_function(f"() => connections[0]._silent && {send}")
+        assert sent.json_value() == [1]
         line.mend()
-        mended = time.monotonic()
-        bench.wait_for("open", 2, seconds=10)
-        assert time.monotonic() - mended < 0.5 + 1.5 + 2
+        bench.wait_for("open", 2)
+        lost_at = bench.heard("close")[0]["at"]
+        heard_at = [e["at"] for e in bench.heard("message") if e["at"] < lost_at]
+        assert lost_at - heard_at[-1] < 500 + 1500 + 2000
 
-        wait_until(lambda: bool(said(realtime, "meanwhile")))
+        wait_until(lambda: bool(said(realtime, "meanwhile")), 10)
         bench.pause(0.2)
         assert len(said(realtime, "meanwhile")) == 1
     realtime.check(connections=2)
@@ -198,8 +204,9 @@ def test_a_login_that_ends_is_confirmed(
         bench.wait_for("refused")
         statuses = [event["status"] for event in bench.heard("ticketerror", "refused")]
         assert statuses == [401, 401]
-        _, first, second = bench.requests
-        assert second - first >= 2.9
+        assert len(bench.requests) == 3
+        _, first, second = bench.heard("connecting")
+        assert second["at"] - first["at"] >= 2900
     realtime.check(connections=1)
 
 
@@ -370,7 +377,9 @@ def wait_as_told(bench: Bench, status: int, retry_after: Callable[[], str]) -> N
     assert (error["status"], error["permanent"]) == (status, False)
     first, second = bench.requests
     # A date has whole seconds, so it may be up to one nearer than it was meant to be.
-    assert 1 <= second - first <= 3.5
+    assert second - first >= 1
+    (waiting,) = bench.heard("waiting")
+    assert waiting["delay"] <= 2600
 
 
 @pytest.mark.parametrize(
@@ -491,7 +500,7 @@ def test_the_documentation_connects(
         page.on("console", lambda message: heard.append(message.text))
         query = urlencode({"page": page_of_docs, "contains": contains})
         page.goto(f"{site}/snippet/?{query}")
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while not (set(printed) <= set(heard) and realtime.record()):
             assert time.monotonic() < deadline, heard
             page.wait_for_timeout(20)
@@ -596,6 +605,31 @@ def press(page: Page, name: str, outcome: str) -> None:
     page.locator("#outcome").get_by_text(outcome).wait_for()
 
 
+NOTE = """(wanted) => {
+  const state = document.querySelector(".state");
+  window.noted = null;
+  new MutationObserver((_, observer) => {
+    if (state.dataset.state !== wanted) return;
+    window.noted = { text: state.innerText, at: Date.now() };
+    observer.disconnect();
+  }).observe(state, { attributes: true });
+}"""
+
+
+def note(page: Page, state: str) -> None:
+    """Let the page note what it says when its connection comes into this state.
+
+    Some states are over before a test on a busy machine has looked.
+    """
+    page.evaluate(NOTE, state)
+
+
+def noted(page: Page) -> dict[str, Any]:
+    """Return what the page has noted, and when, as soon as it has."""
+    note: dict[str, Any] = page.wait_for_function("() => noted").json_value()
+    return note
+
+
 def lives(page: Page) -> dict[str, list[str]]:
     """Return what the page shows of its tickets, the first one first."""
     items = page.eval_on_selector_all(
@@ -638,16 +672,16 @@ def test_the_buttons_do_what_they_say(chromium: Browser, demo: str) -> None:
             ["issued", "expired", "shown", "refused"]
         ]
 
+        note(page, "waiting")
         press(page, "Drop the connection", "Dropped.")
-        page.wait_for_selector("[data-state=waiting]")
-        assert re.fullmatch(
-            r"waiting to connect again, \d\.\d s", page.locator(".state").inner_text()
-        )
+        said = noted(page)["text"]
+        assert re.fullmatch(r"waiting to connect again, \d\.\d s", said)
         connected(page)
         assert list(lives(page).values())[2:] == [used]
 
+        note(page, "waiting")
         press(page, "Restart the server", "The server is restarted.")
-        page.wait_for_selector("[data-state=waiting]")
+        noted(page)
         connected(page)
         assert list(lives(page).values())[-1] == used
         say(page, "I am back")
@@ -706,11 +740,14 @@ def test_a_logout_ends_the_other_tab(
         other = tab.context.new_page()
         other.goto(f"{demo}/")
         connected(other)
+        for page in (tab, other):
+            note(page, "refused")
         log_out(tab, demo)
-        started = time.monotonic()
+        logged_out = time.time()
         for page in (tab, other):
             page.get_by_role("status").get_by_role("link", name="log in").wait_for()
-        assert time.monotonic() - started < 2  # one, and the browser's own time
+            # One second, and the browser's own time
+            assert noted(page)["at"] / 1000 - logged_out < 2
         say(phone, "I am still here", bob)
         assert "I am still here" not in other.get_by_role("log").inner_text()
         other.get_by_role("status").get_by_role("link", name="log in").click()
@@ -835,8 +872,9 @@ def test_the_pictures_show_the_demo(chromium: Browser, demo: str) -> None:
         say(alice, "So if someone finds mine in a log…", bob)
         say(bob, "…they are three seconds late, and it has been used.", alice)
         press(alice, "Let one expire", "Refused")
+        note(alice, "waiting")
         press(alice, "Drop the connection", "Dropped")
-        alice.wait_for_selector("[data-state=waiting]")
+        noted(alice)
         connected(alice)
         say(alice, "Here I am again, with a new ticket.", bob)
         press(alice, "Replay the spent ticket", "Refused")
@@ -910,7 +948,7 @@ MUTANTS = {
         r"retryAfter: parseRetryAfter\(.*?\)\),",
         r"retryAfter: null,",
         wait_for_a_busy_django,
-        r"assert 1 <= ",
+        r"assert \(.* - .*\) >= 1",
     ),
 }
 
