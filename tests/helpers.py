@@ -264,7 +264,7 @@ def hide_package(monkeypatch: pytest.MonkeyPatch, package: str, *users: str) -> 
     monkeypatch.setattr(sys, "meta_path", [_Hidden(package), *sys.meta_path])
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = WAIT) -> bool:
     """Wait until the condition holds. Return whether it did in time."""
     pause = threading.Event()
     for _ in range(int(seconds / 0.01)):

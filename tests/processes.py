@@ -11,11 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.servers import free_port
+from tests.servers import PATIENCE, free_port
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 60
-"""Seconds that a server may take to start."""
 
 
 def free_ports() -> tuple[int, int]:
