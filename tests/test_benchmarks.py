@@ -52,7 +52,7 @@ def run_row(number: int, **environment: str) -> tuple[str, list[str]]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""

@@ -164,7 +164,7 @@ def visit(site: Site, centrifugo: Centrifugo, folder: Path) -> list[str]:
             env=os.environ | {"PAGE": site.url, "WEBSOCKET": str(WEBSOCKET)},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
         )
     assert result.returncode == 0, result.stderr
     return result.stdout.splitlines()

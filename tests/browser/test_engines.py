@@ -192,7 +192,7 @@ def test_it_comes_back_from_the_back_forward_cache(
     page.wait_for("message")
     leave_and_return(page)
     page.wait_for("message", 2)
-    assert realtime.record("left") == [{"left": 1000}]
+    assert wait_until(lambda: realtime.record("left") == [{"left": 1000}])
     realtime.check(connections=2)
 
 
