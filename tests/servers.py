@@ -302,7 +302,7 @@ def stop_all() -> None:
 def ask(path: Path, request: bytes) -> bytes:
     """Return what a server on a Unix socket answers, nothing if it does not."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(1)
+        client.settimeout(PATIENCE)
         try:
             client.connect(str(path))
             client.sendall(request)
