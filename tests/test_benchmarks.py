@@ -45,7 +45,9 @@ PEERS = {2: ["coredis", "glide"], 11: ["uvicorn"]}
 
 def run_row(number: int, **environment: str) -> tuple[str, list[str]]:
     """Do all work of a row, in little. Return what is above the table, and this."""
-    environment |= {name: os.environ[name] for name in os.environ.keys() - OWN}
+    environment = {
+        name: os.environ[name] for name in os.environ.keys() - OWN
+    } | environment
     process = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--effort=tiny", f"--only={number}"],
         cwd=ROOT,
