@@ -24,7 +24,7 @@ from realtime_ticket import (
 )
 from realtime_ticket.backends.cache import CacheBackend
 from tests import servers
-from tests.helpers import CLAIMS, GOOD, in_child, real_redis, using
+from tests.helpers import CLAIMS, GOOD, eventually, in_child, real_redis, using
 
 
 class WatchedCache(LocMemCache):
@@ -227,6 +227,31 @@ class TestConnections:
         gc.collect()
         (made,) = WatchedCache.made
         assert made in WatchedCache.closed
+
+    def test_to_redis_end_with_their_thread(self) -> None:
+        """At once, though Django's RedisCache has no close(), and not when Python next
+        looks for garbage, which warns of each.
+
+        Mutants: cache-leaves-redis-to-the-garbage-collector.
+        """
+
+        def work() -> None:
+            assert backend.pop(GOOD) is None
+            connected.append(len(watcher.client_list()))
+
+        connected: list[int] = []
+        with real_redis() as watcher, using(CacheBackend(alias="redis")) as service:
+            backend = service.backend
+            before = len(watcher.client_list())
+            gc.disable()
+            try:
+                thread = threading.Thread(target=work)
+                thread.start()
+                thread.join()
+                assert eventually(lambda: len(watcher.client_list()) == before)
+            finally:
+                gc.enable()
+        assert connected == [before + 1]
 
     def test_end_with_close(self, backend: CacheBackend) -> None:
         """close drops the connection, and the next call makes another.

@@ -166,3 +166,8 @@ class _Connection:
     def __del__(self) -> None:
         if getattr(self, "pid", None) == os.getpid():
             self.cache.close()
+            # Which does nothing on Django's RedisCache. Its connections refer to
+            # themselves with redis-py 8: only a garbage collection would end them.
+            client = vars(self.cache).get("_cache")
+            for pool in getattr(client, "_pools", {}).values():
+                pool.disconnect()
