@@ -20,6 +20,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -168,6 +169,12 @@ def start_memcached(path: Path, *options: str) -> subprocess.Popen[bytes]:
         path.parent,
         ready=lambda: ask(path, b"version\r\n").startswith(b"VERSION"),
     )
+
+
+def until_clocks_are_steady() -> None:
+    """Return when the clock of no Memcached is about to skip a second."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(until_clock_is_steady, MEMCACHED))
 
 
 def until_clock_is_steady(path: Path) -> None:
