@@ -11,16 +11,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.servers import free_port
+
 ROOT = Path(__file__).parent.parent
 PATIENCE = 60
 """Seconds that a server may take to start."""
 
 
 def free_ports() -> tuple[int, int]:
-    """Return two ports that nobody listens on."""
-    home = ("127.0.0.1", 0)
-    with socket.create_server(home) as one, socket.create_server(home) as other:
-        return one.getsockname()[1], other.getsockname()[1]
+    """Return two ports that nobody uses, and none of those that clients are given."""
+    one = free_port()
+    while (other := free_port()) == one:
+        pass
+    return one, other
 
 
 @contextmanager
