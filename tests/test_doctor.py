@@ -531,7 +531,7 @@ class TestDiscretion:
             service.consume(value, audience=doctor.AUDIENCE)
         assert entries and all(entry.startswith(b"off:") for entry in entries)
         assert all(0 < watcher.ttl(entry) <= 120 for entry in entries)
-        assert eventually(lambda: len(watcher.client_list()) == before)
+        assert eventually(lambda: len(watcher.client_list()) <= before)
 
     @pytest.mark.django_db(transaction=True)
     @pytest.mark.usefixtures("patience")
@@ -568,15 +568,15 @@ class TestDiscretion:
         def count() -> int:
             with connections["postgresql"].cursor() as cursor:
                 cursor.execute(
-                    "SELECT count(*) FROM pg_stat_activity"
-                    " WHERE datname = current_database()"
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname ="
+                    " current_database() AND backend_type = 'client backend'"
                 )
                 return int(cursor.fetchone()[0])
 
         before = count()
         opened = connections["postgresql"].connection
         assert wrong() == (["storage"] if fails else [])
-        assert eventually(lambda: count() == before)
+        assert eventually(lambda: count() <= before)
         assert opened.closed
 
     def test_no_signal_is_sent(self, configure: Any) -> None:
