@@ -142,7 +142,7 @@ def start(name: str) -> None:
 @functools.cache
 def sentinel() -> Sentinel:
     """Return the one that is there for all who leave it in one piece."""
-    return Sentinel()
+    return Sentinel(patience=10)
 
 
 @functools.cache
@@ -386,11 +386,15 @@ class Node:
 
 
 class Sentinel(Node):
-    """A Sentinel that watches a master and its replica."""
+    """A Sentinel that watches a master and its replica.
+
+    A master that is silent for so many seconds of ``patience`` is taken for dead.
+    """
 
     name = "tickets"
 
-    def __init__(self) -> None:
+    def __init__(self, *, patience: int = 1) -> None:
+        self.patience = patience
         self.master, self.replica = Node(), Node()
         self.replica.follow(self.master)
         super().__init__()
@@ -400,7 +404,7 @@ class Sentinel(Node):
         file.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
             f"sentinel monitor {self.name} 127.0.0.1 {self.master.port} 1\n"
-            f"sentinel down-after-milliseconds {self.name} 1000\n"
+            f"sentinel down-after-milliseconds {self.name} {self.patience * 1000}\n"
             f"sentinel failover-timeout {self.name} 2000\n"
         )
         command = [self.program, str(file), "--sentinel"]
