@@ -45,8 +45,10 @@ class CacheBackend(BaseBackend):
         # A cache that hides its errors also says "taken", as Django's DatabaseCache
         # does. Then there is nothing under the key, or get() raises.
         if cache.get(key) is None:
-            lost = LookupError("The cache did not keep the ticket.")
-            raise locate(lost, kind="forgotten")
+            # No name for the error, whose traceback would refer to this very frame.
+            raise locate(
+                LookupError("The cache did not keep the ticket."), kind="forgotten"
+            )
         return False
 
     def pop(self, key: str) -> str | None:
@@ -166,8 +168,3 @@ class _Connection:
     def __del__(self) -> None:
         if getattr(self, "pid", None) == os.getpid():
             self.cache.close()
-            # Which does nothing on Django's RedisCache. Its connections refer to
-            # themselves with redis-py 8: only a garbage collection would end them.
-            client = vars(self.cache).get("_cache")
-            for pool in getattr(client, "_pools", {}).values():
-                pool.disconnect()
