@@ -26,8 +26,8 @@ from tests.faults.proxy import Fault
 from tests.faults.storages import KINDS, Storage
 from tests.helpers import eventually, using
 
-# psycopg warns of a connection that nobody closed, such as one of an ended thread. The
-# interpreter closes it.
+# psycopg warns of a connection that nobody closed, such as one of an ended thread, and
+# a socket of Django's RedisCache, which has no close(). The interpreter closes them.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 every_storage = pytest.mark.parametrize("given", KINDS, indirect=True)
