@@ -422,8 +422,8 @@ class BackendContract:
             assert store.add(early, "early", 2) is True
             assert store.add(late, "late", 2) is True
             time.sleep(0.9)
-            in_time = time.monotonic() - started < 1
             text = store.pop(early)
+            in_time = time.monotonic() - started < 1
             time.sleep(1.3)
             return _Aged(
                 second=second,

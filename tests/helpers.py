@@ -224,15 +224,26 @@ def kill_connection(alias: str) -> None:
     connection = connections[alias]
     connection.ensure_connection()
     if connection.vendor == "postgresql":
-        pid = connection.connection.info.backend_pid
-        order = f"SELECT pg_terminate_backend({pid})"
+        number = connection.connection.info.backend_pid
+        order = f"SELECT pg_terminate_backend({number})"
+        rest = f"SELECT count(*) FROM pg_stat_activity WHERE pid = {number}"
     else:
-        order = f"KILL {connection.connection.thread_id()}"
+        number = connection.connection.thread_id()
+        order = f"KILL {number}"
+        rest = (
+            f"SELECT count(*) FROM information_schema.processlist WHERE id = {number}"
+        )
+
+    def is_gone() -> bool:
+        cursor.execute(rest)
+        return cursor.fetchone() == (0,)
+
     other = connection.copy()
     with other.cursor() as cursor:
         cursor.execute(order)
+        assert eventually(is_gone)
     other.close()
-    time.sleep(0.1)
+    time.sleep(0.1)  # until the socket is closed
 
 
 @contextmanager

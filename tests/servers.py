@@ -20,6 +20,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -146,7 +147,7 @@ def start(name: str) -> None:
 @functools.cache
 def sentinel() -> Sentinel:
     """Return the one that is there for all who leave it in one piece."""
-    return Sentinel()
+    return Sentinel(patience=10)
 
 
 @functools.cache
@@ -173,6 +174,12 @@ def start_memcached(path: Path, *options: str) -> subprocess.Popen[bytes]:
         path.parent,
         ready=lambda: ask(path, b"version\r\n").startswith(b"VERSION"),
     )
+
+
+def until_clocks_are_steady() -> None:
+    """Return when the clock of no Memcached is about to skip a second."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(until_clock_is_steady, MEMCACHED))
 
 
 def until_clock_is_steady(path: Path) -> None:
@@ -384,11 +391,15 @@ class Node:
 
 
 class Sentinel(Node):
-    """A Sentinel that watches a master and its replica."""
+    """A Sentinel that watches a master and its replica.
+
+    A master that is silent for so many seconds of ``patience`` is taken for dead.
+    """
 
     name = "tickets"
 
-    def __init__(self) -> None:
+    def __init__(self, *, patience: int = 1) -> None:
+        self.patience = patience
         self.master, self.replica = Node(), Node()
         self.replica.follow(self.master)
         super().__init__()
@@ -398,7 +409,7 @@ class Sentinel(Node):
         file.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
             f"sentinel monitor {self.name} 127.0.0.1 {self.master.port} 1\n"
-            f"sentinel down-after-milliseconds {self.name} 1000\n"
+            f"sentinel down-after-milliseconds {self.name} {self.patience * 1000}\n"
             f"sentinel failover-timeout {self.name} 2000\n"
         )
         command = [self.program, str(file), "--sentinel"]

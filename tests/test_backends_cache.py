@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -227,6 +228,30 @@ class TestConnections:
         gc.collect()
         (made,) = WatchedCache.made
         assert made in WatchedCache.closed
+
+    def test_end_with_a_thread_whose_last_call_failed(
+        self, backend: CacheBackend, answers: dict[str, Any]
+    ) -> None:
+        """At once: no error keeps them until Python next looks for garbage, which warns
+        of a socket that it finds before its owner.
+
+        Mutants: cache-error-keeps-its-connection.
+        """
+
+        def work() -> None:
+            with suppress(LookupError):
+                backend.add(GOOD, "text", 9)
+
+        answers["add"] = False
+        gc.disable()
+        try:
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+            (made,) = WatchedCache.made
+            assert made in WatchedCache.closed
+        finally:
+            gc.enable()
 
     def test_end_with_close(self, backend: CacheBackend) -> None:
         """close drops the connection, and the next call makes another.

@@ -725,7 +725,7 @@ class TestPostgreSQL:
         Mutants: postgresql-pool-is-used-up.
         """
         servers.require("postgresql")
-        pool = {"min_size": 1, "max_size": 2, "timeout": 2}
+        pool = {"min_size": 1, "max_size": 2, "timeout": 10}
         settings = connections["postgresql"].settings_dict
         monkeypatch.setitem(settings, "OPTIONS", {"pool": pool})
         monkeypatch.setitem(settings, "CONN_MAX_AGE", 0)

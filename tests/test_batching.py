@@ -31,6 +31,7 @@ from tests.helpers import (
     using,
     within,
 )
+from tests.journals import Clocks
 
 
 class Storage:
@@ -383,13 +384,15 @@ class TestTrouble:
 
         Mutants: batch-makes-overdue-calls.
         """
-        monkeypatch.setattr(batching, "MAX_WAIT", 0.7)
+        monkeypatch.setattr(batching, "MAX_WAIT", 7.0)
         monkeypatch.setattr(batching, "MAX_BATCH", 1)
+        clocks = Clocks()
+        monkeypatch.setattr(batching, "time", clocks)
         made: list[str] = []
 
         def slow(calls: list[str]) -> list[str]:
             made.extend(calls)
-            time.sleep(0.4)
+            clocks.advance(4.0)
             return calls
 
         async def scene() -> None:
@@ -445,11 +448,11 @@ class TestTrouble:
 
         Mutants: batch-timer-is-not-cancelled.
         """
-        monkeypatch.setattr(batching, "MAX_WAIT", 0.1)
+        monkeypatch.setattr(batching, "MAX_WAIT", 1.0)
 
         async def scene() -> None:
             assert await commit.submit("a") == "A"
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(1.1)
             assert await commit.submit("b") == "B"
 
         commit = group(Storage())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -94,8 +93,7 @@ class OnMemcached(NeedsServer):
     server = "memcached"
 
     def _age(self) -> Any:
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(servers.until_clock_is_steady, servers.MEMCACHED))
+        servers.until_clocks_are_steady()
         return super()._age()
 
 

@@ -531,7 +531,7 @@ class TestDiscretion:
             service.consume(value, audience=doctor.AUDIENCE)
         assert entries and all(entry.startswith(b"off:") for entry in entries)
         assert all(0 < watcher.ttl(entry) <= 120 for entry in entries)
-        assert eventually(lambda: len(watcher.client_list()) == before)
+        assert eventually(lambda: len(watcher.client_list()) <= before)
 
     @pytest.mark.django_db(transaction=True)
     @pytest.mark.usefixtures("patience")
@@ -568,15 +568,15 @@ class TestDiscretion:
         def count() -> int:
             with connections["postgresql"].cursor() as cursor:
                 cursor.execute(
-                    "SELECT count(*) FROM pg_stat_activity"
-                    " WHERE datname = current_database()"
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname ="
+                    " current_database() AND backend_type = 'client backend'"
                 )
                 return int(cursor.fetchone()[0])
 
         before = count()
         opened = connections["postgresql"].connection
         assert wrong() == (["storage"] if fails else [])
-        assert eventually(lambda: count() == before)
+        assert eventually(lambda: count() <= before)
         assert opened.closed
 
     def test_no_signal_is_sent(self, configure: Any) -> None:
@@ -791,17 +791,23 @@ class TestClocks:
         "mariadb": lambda: DatabaseBackend(alias="mariadb"),
     }
 
+    DOUBT = {"memcached": 4.0}
+    """Within how many seconds the storage's time is known."""
+
     @pytest.mark.django_db(transaction=True, databases=["postgresql", "mariadb"])
     @pytest.mark.parametrize("name", STORAGES)
     def test_that_differ(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         """Two seconds are fine, and beyond ten disconnects are not heard.
+
+        What is not certain is not held against the clock.
 
         Mutants: clock-of-memcached-ignored, clock-of-postgresql-ignored,
         clock-of-mariadb-ignored, clock-of-redis-ignored.
         """
         servers.require(name)
         found = []
-        for ahead in (0.0, -1.4, 1.4, 4.0, -4.0, 15.0, -15.0):
+        wrong = 4.0 + self.DOUBT.get(name, 0.0)
+        for ahead in (0.0, -1.4, 1.4, wrong, -wrong, 20.0, -20.0):
             monkeypatch.setattr(_clock, "now", partial(_shifted, ahead))
             found += [
                 (ahead, id)
@@ -809,8 +815,25 @@ class TestClocks:
                 if id in ("W024", "E019")
             ]
         assert found == [
-            (4.0, "W024"), (-4.0, "W024"), (15.0, "E019"), (-15.0, "E019"),
+            (wrong, "W024"), (-wrong, "W024"), (20.0, "E019"), (-20.0, "E019"),
         ]  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("ahead", "ids"),
+        [
+            (-3.1, ["W024"]), (-2.9, []), (4.9, []), (5.1, ["W024"]),
+            (-11.1, ["E019"]), (-10.9, ["W024"]), (12.9, ["W024"]), (13.1, ["E019"]),
+        ],
+    )  # fmt: skip
+    def test_that_count_seconds(self, ahead: float, ids: list[str]) -> None:
+        """One that may be a second ahead of its machine's, or three behind, is wrong
+        when it is certain to be.
+
+        Mutants: clock-that-counts-seconds-taken-for-exact.
+        """
+        with mock.patch.object(_clock, "now", lambda: 100.0 + ahead):
+            found = _clock.compare(lambda: 100.0, fast=1, slow=3)
+            assert [(each.id or "").partition(".")[2] for each in found] == ids
 
     def test_that_were_asked_slowly(self) -> None:
         """What the answer took is not held against the clock.

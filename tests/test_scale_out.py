@@ -194,16 +194,18 @@ class TestReplicas:
         wait-has-no-end.
         """
         master, replica = pair
-        with using(RedisBackend(port=master.port, wait_replicas=1)) as service:
-            one, other = service.issue(CLAIMS), service.issue(CLAIMS)
+        # Half of the four seconds is their time to confirm.
+        patient = RedisBackend(port=master.port, wait_replicas=1, socket_timeout=4)
+        with using(patient) as service:
+            one, other = (service.issue(CLAIMS, expire=60) for _ in range(2))
             replica.freeze()
-            with within(0.9), pytest.raises(StorageError) as caught:
+            with within(3.8), pytest.raises(StorageError) as caught:
                 service.consume(one.value)
             assert isinstance(caught.value.__cause__, redis.TimeoutError)
-            with within(0.9), pytest.raises(StorageError):
+            with within(3.8), pytest.raises(StorageError):
                 asyncio.run(service.aconsume(other.value))
-            with within(0.4):
-                last = service.issue(CLAIMS)
+            with within(1.8):
+                last = service.issue(CLAIMS, expire=60)
             replica.thaw()
             assert eventually(lambda: _lets_in(service, service.issue(CLAIMS)), 9)
             for spent in (one, other):

@@ -29,6 +29,7 @@ from tests.doors import AsyncDoor, Door
 from tests.helpers import (
     CLAIMS,
     GOOD,
+    WAIT,
     FailingBackend,
     RecordingBackend,
     commands_of,
@@ -369,14 +370,14 @@ class TestFailures:
     def test_never_hang(self, call: str, argument: Any) -> None:
         """Not even StopIteration, which no future can hold, leaves a caller waiting."""
 
-        async def within_a_second(service: TicketService) -> None:
-            await asyncio.wait_for(getattr(service, f"a{call}")(argument), 1)
+        async def in_time(service: TicketService) -> None:
+            await asyncio.wait_for(getattr(service, f"a{call}")(argument), WAIT)
 
         with (
             using(FailingBackend(StopIteration())) as service,
             pytest.raises((StorageError, RuntimeError)),
         ):
-            asyncio.run(within_a_second(service))
+            asyncio.run(in_time(service))
 
     def test_a_ticket_that_was_not_kept_is_not_issued(self, open_door: Any) -> None:
         """An add that returns False raises StorageError."""

@@ -12,18 +12,19 @@ from realtime_ticket.watches import TOLERANCE
 
 
 def compare(
-    read: Callable[[], float], *, unit: float = 0.0
+    read: Callable[[], float], *, fast: float = 0.0, slow: float = 0.0
 ) -> Iterator[checks.CheckMessage]:
     """Yield a finding if the clocks of this machine and the storage differ.
 
-    ``read`` returns the storage's time in Unix seconds, cut off to whole ``unit``
-    seconds if that is not 0. Disconnects have the time of the machine that wrote them.
+    ``read`` returns the storage's time in Unix seconds, which may be up to ``fast``
+    seconds ahead of its machine's, and up to ``slow`` seconds behind. Disconnects have
+    the time of the machine that wrote them.
     """
     before = now()
     theirs = read()
     after = now()
-    ahead = (before + after) / 2 - theirs - unit / 2
-    certain = abs(ahead) - (after - before) / 2 - unit / 2
+    ahead = (before + after) / 2 - theirs - (slow - fast) / 2
+    certain = abs(ahead) - (after - before) / 2 - (slow + fast) / 2
     if certain <= TOLERANCE:
         return
     message = (

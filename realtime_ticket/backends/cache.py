@@ -45,8 +45,10 @@ class CacheBackend(BaseBackend):
         # A cache that hides its errors also says "taken", as Django's DatabaseCache
         # does. Then there is nothing under the key, or get() raises.
         if cache.get(key) is None:
-            lost = LookupError("The cache did not keep the ticket.")
-            raise locate(lost, kind="forgotten")
+            # No name for the error, whose traceback would refer to this very frame.
+            raise locate(
+                LookupError("The cache did not keep the ticket."), kind="forgotten"
+            )
         return False
 
     def pop(self, key: str) -> str | None:

@@ -12,6 +12,13 @@ import pytest
 from tests.docs.pages import FENCES
 from tests.docs.programs import environment_of
 
+PATIENCE = """\
+from realtime_ticket import batching
+
+batching.MAX_WAIT = 60.0
+"""
+"""Time for a batch of 1,000 files on a busy machine, as in tests/contract.py."""
+
 
 @pytest.mark.parametrize(
     ("command", "expected"),
@@ -27,6 +34,7 @@ def test_the_example_backend_keeps_the_contract(
     for fence in FENCES["write-a-backend.md"]:
         if fence.file:
             fence.write(tmp_path)
+    (tmp_path / "conftest.py").write_text(PATIENCE)
     environment = environment_of(tmp_path, TMPDIR=str(tmp_path))
     result = subprocess.run(
         [sys.executable, *command],

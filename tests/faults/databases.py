@@ -21,7 +21,8 @@ from realtime_ticket import StorageError, TicketService
 from realtime_ticket.backends.base import Item
 from realtime_ticket.backends.database import DatabaseBackend
 from realtime_ticket.tickets import new_value
-from tests.faults.nodes import PgBouncerNode
+from tests import servers
+from tests.faults.nodes import DEAD, PgBouncerNode, states_of
 from tests.faults.storages import Storage
 from tests.helpers import CLAIMS, within
 
@@ -71,9 +72,11 @@ def end_connections(given: Storage) -> None:
     with administrator(given) as cursor:
         if given.name == "PostgreSQL":
             cursor.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
             )
+            ended = [pid for pid, _ in cursor.fetchall()]
+            servers.until(lambda: states_of(ended) <= DEAD)
             return
         cursor.execute(
             "SELECT id FROM information_schema.processlist"

@@ -179,6 +179,9 @@ class Load:
                 self.doubtful |= {ticket.value} if ticket else set()
             elif error:
                 self.surprises.append(error)
+        # Its traceback refers to this frame, and to those that hold connections. Until
+        # Python looked for garbage, they would stay open.
+        del error
 
 
 @dataclass

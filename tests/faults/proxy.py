@@ -39,6 +39,8 @@ class Proxy:
         self.fault: Fault | None = None
         self.over = threading.Event()
         self.links: set[Link] = set()
+        self.changing = threading.Lock()
+        """Held while the fault changes, or a link is given it."""
         self.accept()
 
     def accept(self) -> None:
@@ -61,17 +63,19 @@ class Proxy:
     def spoil(self, fault: Fault, *, newcomers: bool = True) -> None:
         """Let this happen to every connection, or to those that are open now."""
         self.over.clear()
-        self.fault = fault if newcomers else None
-        for link in list(self.links):
-            link.fault = fault
+        with self.changing:
+            self.fault = fault if newcomers else None
+            for link in list(self.links):
+                link.fault = fault
 
     def heal(self) -> None:
         """Forward again. Connections that missed something are closed."""
-        self.fault = None
-        for link in list(self.links):
-            fault, link.fault = link.fault, None
-            if fault in (Fault.LOSE, Fault.VANISH):
-                link.close()
+        with self.changing:
+            self.fault = None
+            for link in list(self.links):
+                fault, link.fault = link.fault, None
+                if fault in (Fault.LOSE, Fault.VANISH):
+                    link.close()
         self.over.set()
 
     def _serve(self, listener: socket.socket) -> None:
@@ -86,8 +90,9 @@ class Link:
     def __init__(self, proxy: Proxy, client: socket.socket) -> None:
         self._proxy, self._client = proxy, client
         self._server = socket.socket()
-        self.fault = proxy.fault
-        proxy.links.add(self)
+        with proxy.changing:
+            self.fault = proxy.fault
+            proxy.links.add(self)
         spawn(self._forth)
 
     def close(self) -> None:

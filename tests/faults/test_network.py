@@ -15,7 +15,7 @@ from realtime_ticket import InvalidTicket, StorageError, Ticket, TicketService
 from tests.faults.load import BOUND, DOORS, Load
 from tests.faults.proxy import Fault
 from tests.faults.storages import KINDS, Storage
-from tests.helpers import CLAIMS, using
+from tests.helpers import CLAIMS, eventually, using
 
 pytestmark = [
     pytest.mark.parametrize("door", DOORS),
@@ -28,6 +28,15 @@ OUTLAST = 1.4
 
 WITHOUT_TIMEOUT = {"PostgreSQL"}
 """Storages whose driver waits for as long as a server keeps silent."""
+
+
+def outlast(storage: Storage, load: Load) -> None:
+    """Let a fault last until a call has been given up, if the driver ever does that.
+
+    On a busy machine the first call after its beginning may be late.
+    """
+    time.sleep(OUTLAST)
+    assert storage.name in WITHOUT_TIMEOUT or eventually(lambda: load.outages > 0, 20)
 
 
 class TestUnderLoad:
@@ -60,11 +69,10 @@ class TestUnderLoad:
         with using(given.backend()) as service, Load(service, door) as load:
             assert load.goes_on()
             given.node.freeze()
-            time.sleep(OUTLAST)
+            outlast(given, load)
             given.node.thaw()
             assert load.goes_on()
         assert load.lost == 0
-        assert load.outages or given.name in WITHOUT_TIMEOUT
         record("frozen and thawed", given.name, load, bound=BOUND[door])
 
     def test_a_port_that_is_closed(
@@ -95,11 +103,10 @@ class TestUnderLoad:
         with using(given.backend()) as service, Load(service, door) as load:
             assert load.goes_on()
             given.proxy.spoil(fault)
-            time.sleep(OUTLAST)
+            outlast(given, load)
             given.proxy.heal()
             assert load.goes_on()
         assert load.lost == 0
-        assert load.outages or given.name in WITHOUT_TIMEOUT
         record(fault.value, given.name, load, bound=BOUND[door])
 
 
@@ -140,7 +147,8 @@ def spoiling(storage: Storage, fault: Fault) -> Iterator[None]:
     storage.proxy.sent.clear()
     storage.proxy.spoil(fault, newcomers=False)
     mending = threading.Timer(OUTLAST, storage.proxy.heal)
-    mending.start()
+    if fault is Fault.LOSE and storage.name in WITHOUT_TIMEOUT:
+        mending.start()
     try:
         yield
     finally:
