@@ -71,8 +71,9 @@ class Journal:
         that works. Raise the last of the storage's errors when none of them takes it,
         and StorageError when that took too long: write it again.
         """
-        started, now = time.monotonic(), int(time.time())
-        for second in range(now, now + _WRITER_AHEAD):
+        started, second = time.monotonic(), int(time.time())
+        last = second + _WRITER_AHEAD - 1
+        while True:
             try:
                 slot = self._write(second, text)
                 # A slow commit, or a process that was stopped.
@@ -81,11 +82,10 @@ class Journal:
                 return slot
             except RealtimeTicketError:
                 raise  # no outage, or too late
-            except self.backend.storage_errors as exc:
-                error = exc
-            if time.monotonic() - started > _WRITER_WAIT:
-                break
-        raise error
+            except self.backend.storage_errors:
+                if second == last or time.monotonic() - started > _WRITER_WAIT:
+                    raise
+            second += 1
 
     def _write(self, second: int, text: str) -> Slot:
         # The last slot of ours is taken, and so are those before it. Threads that race

@@ -333,9 +333,7 @@ class TicketService:
         # Random values of 256 bits are never equal, so the key cannot be taken. This
         # storage hides its errors.
         if not added:
-            error = StorageError("The storage did not keep the ticket.")
-            self.report(error)
-            raise error
+            raise self._reported(StorageError("The storage did not keep the ticket."))
 
     def _rejection(
         self, error: InvalidTicket, value: str, audience: str
@@ -354,10 +352,10 @@ class TicketService:
         try:
             return method(*args)
         except Exception as exc:
-            (error,) = self._translated(exc)
-            if isinstance(error, StorageError):
-                self.report(error)
-            raise error  # noqa: B904 (it has its cause)
+            # It has its cause. It gets no name here: its traceback refers to this
+            # frame, and that to the frames of the driver, whose connection would stay
+            # open until the next garbage collection.
+            raise self._reported(self._translated(exc)[0])  # noqa: B904
 
     async def _submit(self, what: Item | str) -> Any:
         """Call the backend, together with others: add an Item, or pop a key.
@@ -379,6 +377,12 @@ class TicketService:
         except StorageError as exc:
             self.report(exc)
             raise
+
+    def _reported(self, error: Exception) -> Exception:
+        """Report an outage. Return the error, whatever it is."""
+        if isinstance(error, StorageError):
+            self.report(error)
+        return error
 
     def _translated(self, error: Exception, count: int = 1) -> list[Exception]:
         """Return StorageErrors for an error of the driver, and any other as it is."""

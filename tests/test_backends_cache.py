@@ -7,8 +7,8 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from realtime_ticket import (
     TicketService,
 )
 from realtime_ticket.backends.cache import CacheBackend
+from realtime_ticket.integrations.http import DisconnectsView
 from tests import servers
 from tests.helpers import CLAIMS, GOOD, in_child, real_redis, using
 
@@ -46,7 +47,7 @@ class WatchedCache(LocMemCache):
         if method not in self.answers:
             return getattr(super(), method)(*args, **kwargs)
         answer = self.answers[method]
-        if isinstance(answer, Exception):
+        if isinstance(answer, (Exception, type)):
             raise answer
         return answer
 
@@ -58,6 +59,18 @@ class WatchedCache(LocMemCache):
 
     def delete(self, *args: Any, **kwargs: Any) -> Any:
         return self._answer("delete", *args, **kwargs)
+
+
+FAILING: dict[str, Callable[[TicketService], object]] = {
+    "add": lambda service: service.backend.add(GOOD, "text", 9),
+    "issue": lambda service: service.issue(CLAIMS),
+    "consume": lambda service: service.consume(GOOD),
+    "write": lambda service: service.journal.write("text"),
+    "read": lambda service: DisconnectsView(service=service).read_journal(
+        int(time.time())
+    ),
+}
+"""Calls that fail in a cache that cannot be reached, or that keeps nothing."""
 
 
 @pytest.fixture(autouse=True)
@@ -229,29 +242,43 @@ class TestConnections:
         (made,) = WatchedCache.made
         assert made in WatchedCache.closed
 
+    @pytest.mark.parametrize("call", FAILING)
     def test_end_with_a_thread_whose_last_call_failed(
-        self, backend: CacheBackend, answers: dict[str, Any]
+        self,
+        backend: CacheBackend,
+        answers: dict[str, Any],
+        call: str,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """At once: no error keeps them until Python next looks for garbage, which warns
         of a socket that it finds before its owner.
 
-        Mutants: cache-error-keeps-its-connection.
+        Mutants: cache-error-keeps-its-connection, service-error-keeps-its-connection,
+        journal-error-keeps-its-connection, http-error-keeps-its-connection.
         """
+        raised: list[str] = []
 
         def work() -> None:
-            with suppress(LookupError):
-                backend.add(GOOD, "text", 9)
+            try:
+                FAILING[call](TicketService(backend))
+            except (LookupError, OSError, StorageError) as exc:
+                raised.append(type(exc).__name__)
 
-        answers["add"] = False
+        answers |= {"add": False, "get": None, "delete": OSError}
+        if call != "add":
+            answers |= {"add": OSError, "get": OSError}
+        # Pytest would keep what is logged, with the error in it.
+        monkeypatch.setattr(TicketService, "report", lambda self, error: None)
         gc.disable()
         try:
             thread = threading.Thread(target=work)
             thread.start()
             thread.join()
-            (made,) = WatchedCache.made
-            assert made in WatchedCache.closed
+            ours, *_ = WatchedCache.made  # Django's own may be looked at, too
+            assert ours in WatchedCache.closed
         finally:
             gc.enable()
+        assert len(raised) == 1
 
     def test_end_with_close(self, backend: CacheBackend) -> None:
         """close drops the connection, and the next call makes another.

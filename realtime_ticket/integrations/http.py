@@ -113,10 +113,7 @@ class ServiceView(View):
         try:
             return service.journal.since(since)
         except service.backend.storage_errors as exc:
-            message, hint = service.backend.explain(exc)
-            outage = StorageError(f"Disconnects cannot be read: {message}", hint)
-            service.report(outage)
-            raise outage from exc
+            raise _unread(service, exc) from exc
 
     def _refuse_ended(self, ticket: Ticket) -> None:
         """Raise InvalidTicket if a disconnect refuses the ticket."""
@@ -294,6 +291,14 @@ class AuthorizeView(ServiceView):
                 "X-Realtime-Username": quote(ticket.username, safe=""),
             },
         )
+
+
+def _unread(service: TicketService, error: Exception) -> StorageError:
+    """Report that the journal could not be read. Return what says so."""
+    message, hint = service.backend.explain(error)
+    outage = StorageError(f"Disconnects cannot be read: {message}", hint)
+    service.report(outage)
+    return outage
 
 
 def _error(
