@@ -185,6 +185,8 @@ class _Queue(Generic[Call, Outcome]):
         self._clock = 0.0
         self._busy = False
         self._timed_out = False
+        self._is_alone = False
+        """Whether the last batch was a single call, so that the next one may be too."""
 
     def submit(self, call: Call) -> asyncio.Future[Outcome]:
         """Queue the call and return the future of its outcome."""
@@ -197,16 +199,20 @@ class _Queue(Generic[Call, Outcome]):
             return waiter
         self._waiting.append((call, waiter, self._clock + MAX_WAIT))
         if not self._busy:
-            # Not at once: more calls may follow in this iteration of the loop, from all
-            # tasks that the last batch woke up for instance.
             self._busy = True
-            self._loop.call_soon(self._start_batch)
+            if self._is_alone:
+                self._start_batch()
+            else:
+                # More calls may follow in this iteration of the loop, from all tasks
+                # that the last batch woke up for instance.
+                self._loop.call_soon(self._start_batch)
         return waiter
 
     def _start_batch(self) -> None:
         """Start the next batch, if there is one."""
         batch = self._next_batch()
         self._busy = bool(batch.calls)
+        self._is_alone = len(batch.calls) == 1
         if batch.calls:
             try:
                 self._send(batch)

@@ -137,7 +137,9 @@ class TestBatches:
         """
 
         async def mixed() -> None:
-            first = await service.aissue(CLAIMS)
+            first, _ = await asyncio.gather(
+                service.aissue(CLAIMS), service.aissue(CLAIMS)
+            )
             backend.calls.clear()
             second, third, consumed = await asyncio.gather(
                 service.aissue(CLAIMS | {"id": 2}),
@@ -153,6 +155,29 @@ class TestBatches:
         backend = RecordingBackend()
         with using(backend) as service:
             asyncio.run(mixed())
+
+    def test_a_call_after_a_lone_one_starts_at_once(self) -> None:
+        """Others that follow in the same turn of the event loop form the next batch,
+        and those after that go together again.
+
+        Mutants: batch-of-a-lone-caller-waits, batch-starts-at-once.
+        """
+        started: list[list[str]] = []
+
+        def send(calls: list[str]) -> None:
+            started.append([*calls])
+
+        async def main() -> None:
+            storage = Storage()
+            commit = GroupCommit(storage, thread_sensitive=False, send=send)
+            await commit.submit("a")
+            waiting = [commit.submit(call) for call in "bcd"]
+            assert started == [["a"], ["b"]]
+            await asyncio.gather(*waiting)
+            await all_of(commit, "e", "f")
+            assert started == storage.batches == [["a"], ["b"], ["c", "d"], ["e", "f"]]
+
+        asyncio.run(main())
 
     def test_calls_during_a_batch_form_the_next(self) -> None:
         """Calls gather while a batch is under way, and then go together.
