@@ -40,6 +40,9 @@ _TIMER_STEPS: Final = 10
 together. With a single timer, an event loop that was busy for longer than MAX_WAIT
 would time a batch out that is done, before it reads that it is done."""
 
+_LONE_BATCHES: Final = 8
+"""After so many batches of a single call, the next call is taken for a lone one too."""
+
 Call = TypeVar("Call")
 Outcome = TypeVar("Outcome")
 Commit = Callable[..., list[Outcome | Exception]]
@@ -185,8 +188,8 @@ class _Queue(Generic[Call, Outcome]):
         self._clock = 0.0
         self._busy = False
         self._timed_out = False
-        self._is_alone = False
-        """Whether the last batch was a single call, so that the next one may be too."""
+        self._lone_batches = 0
+        """How many of the last batches, one after the other, were a single call."""
 
     def submit(self, call: Call) -> asyncio.Future[Outcome]:
         """Queue the call and return the future of its outcome."""
@@ -200,7 +203,7 @@ class _Queue(Generic[Call, Outcome]):
         self._waiting.append((call, waiter, self._clock + MAX_WAIT))
         if not self._busy:
             self._busy = True
-            if self._is_alone:
+            if self._lone_batches >= _LONE_BATCHES:
                 self._start_batch()
             else:
                 # More calls may follow in this iteration of the loop, from all tasks
@@ -212,7 +215,7 @@ class _Queue(Generic[Call, Outcome]):
         """Start the next batch, if there is one."""
         batch = self._next_batch()
         self._busy = bool(batch.calls)
-        self._is_alone = len(batch.calls) == 1
+        self._lone_batches = self._lone_batches + 1 if len(batch.calls) == 1 else 0
         if batch.calls:
             try:
                 self._send(batch)

@@ -137,9 +137,7 @@ class TestBatches:
         """
 
         async def mixed() -> None:
-            first, _ = await asyncio.gather(
-                service.aissue(CLAIMS), service.aissue(CLAIMS)
-            )
+            first = await service.aissue(CLAIMS)
             backend.calls.clear()
             second, third, consumed = await asyncio.gather(
                 service.aissue(CLAIMS | {"id": 2}),
@@ -156,11 +154,12 @@ class TestBatches:
         with using(backend) as service:
             asyncio.run(mixed())
 
-    def test_a_call_after_a_lone_one_starts_at_once(self) -> None:
+    def test_a_call_after_many_lone_ones_starts_at_once(self) -> None:
         """Others that follow in the same turn of the event loop form the next batch,
         and those after that go together again.
 
-        Mutants: batch-of-a-lone-caller-waits, batch-starts-at-once.
+        Mutants: batch-of-a-lone-caller-waits, batch-starts-at-once,
+        batch-is-alone-after-another.
         """
         started: list[list[str]] = []
 
@@ -168,14 +167,17 @@ class TestBatches:
             started.append([*calls])
 
         async def main() -> None:
-            storage = Storage()
-            commit = GroupCommit(storage, thread_sensitive=False, send=send)
-            await commit.submit("a")
-            waiting = [commit.submit(call) for call in "bcd"]
-            assert started == [["a"], ["b"]]
-            await asyncio.gather(*waiting)
-            await all_of(commit, "e", "f")
-            assert started == storage.batches == [["a"], ["b"], ["c", "d"], ["e", "f"]]
+            commit = GroupCommit(Storage(), thread_sensitive=False, send=send)
+            for number in range(batching._LONE_BATCHES):
+                call = commit.submit("lone")
+                assert len(started) == number
+                await call
+            started.clear()
+            calls = [commit.submit(call) for call in "abc"]
+            assert started == [["a"]]
+            await asyncio.gather(*calls)
+            await all_of(commit, "d", "e")
+            assert started == [["a"], ["b", "c"], ["d", "e"]]
 
         asyncio.run(main())
 
