@@ -6,7 +6,10 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from django.test import override_settings
+
 from realtime_ticket import TicketService
+from realtime_ticket.tickets import new_value
 from tests.docs.pages import VECTORS, run_page
 from tests.docs.programs import issue
 
@@ -67,6 +70,20 @@ def test_the_reader_with_the_package_works(
     ticket, status = asyncio.run(page["log_in"](value))
     assert (ticket.username, status) == ("ana", None)
     assert asyncio.run(page["log_in"](value)) == (None, 401)
+    page["service"].close()
+
+
+@override_settings(
+    REALTIME_TICKET_BACKEND="realtime_ticket.backends.redis.RedisBackend",
+    REALTIME_TICKET_REDIS="redis://127.0.0.1:1",
+)
+def test_the_readers_of_users_refuse_what_they_cannot_read(project: Path) -> None:
+    """A ticket that is none, and one in a storage that is down."""
+    page = run_page("choose-a-backend.md", project)
+    look_up = run_page("python-api.md", project)["user_for"]
+    for value, status in (("nonsense", 401), (new_value(), 503)):
+        assert asyncio.run(page["user_of"](value)) == (None, status)
+        assert asyncio.run(look_up(value)) is None
     page["service"].close()
 
 
