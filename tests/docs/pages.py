@@ -36,6 +36,7 @@ BUILT = {
     "from-django-sesame.md",
     "limits-and-metrics.md",
     "single-page-app.md",
+    "test-your-project.md",
 }
 """Pages whose named files make up a project that is run, and not block by block."""
 

@@ -34,6 +34,8 @@ FOUND = {
     "nginx websocket": "production-checklist.md",
     "opentelemetry": "limits-and-metrics.md",
     "php": "consumers-in-php-and-ruby.md",
+    "pytest": "test-your-project.md",
+    "testing": "test-your-project.md",
     "production": "production-checklist.md",
     "prometheus": "limits-and-metrics.md",
     "rate limit": "limits-and-metrics.md",
