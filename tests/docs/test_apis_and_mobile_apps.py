@@ -137,6 +137,8 @@ TOKEN_URLS = {
     "/ninja/ticket": "Bearer",
     "/ninja/async-ticket": "Bearer",
 }
+APP_URLS = {"/app/ticket/": 403, "/app/ninja/ticket": 401}
+"""Where an app of allauth's asks, and how it is refused."""
 
 
 @pytest.mark.parametrize("path", TOKEN_URLS)
@@ -174,8 +176,9 @@ def test_simple_jwt_gets_a_ticket(http: httpx.Client, tickets: TicketService) ->
     assert http.post("/api/ticket/", headers=wrong).status_code == 401
 
 
+@pytest.mark.parametrize(("path", "refusal"), APP_URLS.items())
 def test_a_logout_in_an_app_of_allauth_ends_its_connection(
-    http: httpx.Client, tickets: TicketService, realtime: str
+    http: httpx.Client, tickets: TicketService, realtime: str, path: str, refusal: int
 ) -> None:
     """By the session that X-Session-Token stands for, and no other."""
     logged_in = []
@@ -183,16 +186,14 @@ def test_a_logout_in_an_app_of_allauth_ends_its_connection(
         answer = http.post("/_allauth/app/v1/auth/login", json=ANA).json()
         logged_in.append({"X-Session-Token": answer["meta"]["session_token"]})
     one, two = (
-        connected(
-            realtime, http.post("/app/ticket/", headers=headers).json()["message"]
-        )
+        connected(realtime, http.post(path, headers=headers).json()["message"])
         for headers in logged_in
     )
     with one, two:
         assert one.recv() == two.recv() == "Hello, ana@example.com!"
         http.delete("/_allauth/app/v1/auth/session", headers=logged_in[0])
         assert ended(one) == (4401, "disconnected kind=session")
-        assert http.post("/app/ticket/", headers=logged_in[0]).status_code == 403
+        assert http.post(path, headers=logged_in[0]).status_code == refusal
         two.send("still here")
         assert two.recv() == "ana@example.com: still here"
 
@@ -251,6 +252,12 @@ with override_settings(REALTIME_TICKET_REDIS="redis://127.0.0.1:1"):
         headers = {{"Authorization": f"{{scheme}} {bob.token}"}}
         answer = Client().post(path, headers=headers)
         print(answer.status_code, answer["Retry-After"])
+    (page := Client()).force_login(user)
+    headers = {{"X-Session-Token": page.session.session_key}}
+    for path in {APP_URLS}:
+        answer = Client().post(path, headers=headers)
+        print(answer.status_code, answer["Retry-After"])
 """
-    printed = [f"{ana.id} ana@example.com"] + ["503 1"] * len(TOKEN_URLS)
+    outages = ["503 1"] * (len(TOKEN_URLS) + len(APP_URLS))
+    printed = [f"{ana.id} ana@example.com", *outages]
     assert project.run(code).splitlines() == printed
