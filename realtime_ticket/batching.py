@@ -220,7 +220,8 @@ class _Queue(Generic[Call, Outcome]):
             try:
                 self._send(batch)
             except BaseException as exc:  # no thread can be started, or Ctrl-C
-                self._fail(batch, exc)
+                # Not from here: submit() would raise Ctrl-C and return no future.
+                self._loop.call_soon(self._fail, batch, exc)
 
     def _next_batch(self) -> _Batch[Call, Outcome]:
         """Return a batch of the waiting calls that are not cancelled or overdue."""
@@ -257,7 +258,7 @@ class _Queue(Generic[Call, Outcome]):
             self._run_in_thread(batch, request)
         except BaseException as exc:  # no thread to read the rest, or Ctrl-C
             request.expire()
-            self._fail(batch, exc)
+            self._loop.call_soon(self._fail, batch, exc)
 
     def _run_in_thread(self, batch: _Batch[Call, Outcome], *request: Request) -> None:
         self._set_timer(batch)
@@ -265,26 +266,30 @@ class _Queue(Generic[Call, Outcome]):
         done = self._group.in_thread(work)
         done.add_done_callback(lambda done: self._finish_batch(batch, done.result))
 
-    def _fail(self, batch: _Batch[Call, Outcome], error: BaseException) -> None:
-        failed: asyncio.Future[list[Outcome | Exception]] = self._loop.create_future()
-        failed.set_exception(error)
-        self._finish_batch(batch, failed.result)
-
     def _finish_batch(
         self,
         batch: _Batch[Call, Outcome],
         result: Callable[[], list[Outcome | Exception]],
     ) -> None:
-        """Hand out the outcomes, and start the next batch."""
         try:
             outcomes = result()
-        except asyncio.CancelledError:
-            outcomes = [_late() for _ in batch.calls]
-        except Exception as exc:
-            outcomes = [exc] * len(batch.calls)
-        except BaseException:  # Ctrl-C: the loop may run on, to clean up
-            self._fail(batch, _late())
-            raise
+        except BaseException as exc:
+            self._fail(batch, exc)
+        else:
+            self._hand_out(batch, outcomes)
+
+    def _fail(self, batch: _Batch[Call, Outcome], error: BaseException) -> None:
+        if isinstance(error, Exception):
+            self._hand_out(batch, [error] * len(batch.calls))
+            return
+        self._hand_out(batch, [_late() for _ in batch.calls])
+        if not isinstance(error, asyncio.CancelledError):
+            raise error  # Ctrl-C: the loop may run on, to clean up
+
+    def _hand_out(
+        self, batch: _Batch[Call, Outcome], outcomes: list[Outcome | Exception]
+    ) -> None:
+        """Hand out the outcomes, and start the next batch."""
         if batch.timer:
             batch.timer.cancel()
         self._clock += batch.seconds

@@ -538,6 +538,35 @@ class TestTrouble:
             asyncio.run(scene())
         commit.close()
 
+    @pytest.mark.parametrize("calls_before", [0, batching._LONE_BATCHES])
+    @pytest.mark.parametrize("error", [OSError("sent"), StopIteration("sent")])
+    def test_a_batch_that_cannot_be_sent(
+        self, error: Exception, calls_before: int
+    ) -> None:
+        """It fails its caller, who first gets a future, and the next one can start.
+
+        Mutants: batch-cannot-start-and-raises, batch-error-is-no-outcome.
+        """
+        errors: list[Exception] = []
+
+        def send(calls: list[str]) -> None:
+            if errors:
+                raise errors.pop()
+
+        async def scene() -> None:
+            for _ in range(calls_before):
+                await commit.submit("lone")
+            errors.append(error)
+            waiter = commit.submit("a")
+            assert not waiter.done()
+            with pytest.raises((OSError, RuntimeError), match="sent"):
+                await asyncio.wait_for(waiter, WAIT)
+            assert await asyncio.wait_for(commit.submit("b"), WAIT) == "B"
+
+        commit = GroupCommit(Storage(), thread_sensitive=False, send=send)
+        asyncio.run(scene())
+        commit.close()
+
     def test_a_batch_that_is_cancelled(self) -> None:
         """When all tasks of a loop are cancelled, the batch's callers get an error.
 

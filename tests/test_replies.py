@@ -688,6 +688,7 @@ class TestLeaving:
                 run(leave(), loops)
                 service.issue(CLAIMS)
 
+    @pytest.mark.parametrize("calls_before", [0, batching._LONE_BATCHES])
     @pytest.mark.parametrize(
         ("kind", "method"),
         [
@@ -697,12 +698,16 @@ class TestLeaving:
         ids=["sending", "reading"],
     )
     def test_an_interrupt_lets_the_loop_go_on(
-        self, monkeypatch: pytest.MonkeyPatch, kind: type, method: str
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        kind: type,
+        method: str,
+        calls_before: int,
     ) -> None:
         """Ctrl-C fails the batch that is sent or read, not each call after it.
 
         Mutants: request-is-under-way-for-ever,
-        request-that-was-interrupted-is-under-way.
+        request-that-was-interrupted-is-under-way, batch-cannot-start-and-raises.
         """
 
         def interrupt(*args: Any, **options: Any) -> Any:
@@ -710,12 +715,14 @@ class TestLeaving:
 
         with using(on_redis(max_connections=1)) as service, asyncio.Runner() as runner:
             loop = runner.get_loop()
+            for _ in range(calls_before):
+                runner.run(service.aissue(CLAIMS))
             call = loop.create_task(service.aissue(CLAIMS))
             with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
                 patch.setattr(kind, method, interrupt)
                 loop.run_until_complete(call)
-            with pytest.raises(StorageError):
-                loop.run_until_complete(asyncio.wait_for(call, 5))
+            loop.run_until_complete(asyncio.wait([call], timeout=5))
+            assert isinstance(call.exception(), StorageError)
             runner.run(asyncio.wait_for(service.aissue(CLAIMS), 5))
 
     def test_closing_the_service_lets_a_request_finish(self) -> None:
