@@ -32,6 +32,7 @@ FOREVER = Store(expire=1000)
 TICKETS = 150
 POPS = 4
 WORKERS = 12
+LATE = 10
 EXPIRE = 1
 TICK = 0.01
 """Seconds by which the storage's clock may differ from ours over that time, where
@@ -192,7 +193,10 @@ Script = list[tuple[float, Name, str]]
 
 
 def a_script(seed: int) -> Script:
-    """Return calls on many tickets at once: each is added, and popped at any time."""
+    """Return calls on many tickets at once: each is added, and popped at any time.
+
+    Some are popped only when they have expired, however late the calls are made.
+    """
     chance = random.Random(seed)
     script: Script = []
     for _ in range(TICKETS):
@@ -204,6 +208,9 @@ def a_script(seed: int) -> Script:
                 [chance.uniform(-0.001, 0.003), chance.uniform(0, SPREAD)]
             )
             script.append((begin + delay, "pop", key))
+    for number in range(LATE):
+        begin, key = number / LATE, tickets.new_value()
+        script += [(begin, "add", key), (begin + SPREAD, "pop", key)]
     return sorted(script)
 
 
