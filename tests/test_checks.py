@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -397,13 +398,20 @@ class TestCache:
         ids=lambda value: ascii(value)[:60],
     )  # fmt: skip
     def test_is_judged_by_what_it_does(
-        self, settings: Any, backend: str, options: dict[str, Any], ids: list[str]
+        self,
+        settings: Any,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        backend: str,
+        options: dict[str, Any],
+        ids: list[str],
     ) -> None:
         """What lets expired tickets in, or several people with one, is an error, under
         any name; what nobody has tried is a warning.
 
         Mutants: check-lets-herds-in, check-lets-several-in, check-knows-caches-by-name.
         """
+        monkeypatch.chdir(tmp_path)  # where a cache of files makes its folder
         if "redis" in backend.lower() and backend != f"{__name__}.OwnRedis":
             options = options | {"CONNECTION_POOL_KWARGS": REDIS_PATIENCE}
         settings.CACHES = settings.CACHES | {
