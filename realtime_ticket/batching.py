@@ -271,6 +271,7 @@ class _Queue(Generic[Call, Outcome]):
         batch: _Batch[Call, Outcome],
         result: Callable[[], list[Outcome | Exception]],
     ) -> None:
+        """Take the outcomes from ``result``, or what it raises, to the callers."""
         try:
             outcomes = result()
         except BaseException as exc:
@@ -279,6 +280,7 @@ class _Queue(Generic[Call, Outcome]):
             self._hand_out(batch, outcomes)
 
     def _fail(self, batch: _Batch[Call, Outcome], error: BaseException) -> None:
+        """Hand out the error. For callers, Ctrl-C is a storage that is too slow."""
         if isinstance(error, Exception):
             self._hand_out(batch, [error] * len(batch.calls))
             return
