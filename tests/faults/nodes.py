@@ -65,9 +65,10 @@ def states_of(processes: Iterable[int]) -> set[str]:
     """Return the states of all threads of these processes, as in proc(5)."""
     states = set()
     for process in processes:
-        for thread in Path("/proc").glob(f"{process}/task/*/stat"):
-            with suppress(OSError):  # gone in between
-                states.add(thread.read_text().rpartition(") ")[2][0])
+        with suppress(OSError):  # it, or one of its threads, is gone by now
+            for thread in os.listdir(f"/proc/{process}/task"):
+                stat = Path(f"/proc/{process}/task/{thread}/stat").read_text()
+                states.add(stat.rpartition(") ")[2][0])
     return states
 
 
