@@ -32,6 +32,10 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # In the place of Playwright's list. The first two are pages of the address bar, which
+    # each window loads though nobody sees it, and which cost more than most tests.
+    "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,HttpsUpgrades,"
+    "MediaRouter,OptimizationHints,PaintHolding,RenderDocument,Translate",
 ]
 FAST = {"minDelay": 50, "maxDelay": 400}
 """Options of a connection that comes back soon."""
