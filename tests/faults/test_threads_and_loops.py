@@ -42,14 +42,6 @@ CONNECTIONS = 8
 """Fewer than a crowd has threads."""
 
 
-@pytest.fixture(autouse=True)
-def collected(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Let it close them here, and not in the middle of a test that minds."""
-    yield
-    caplog.get_records("call").clear()  # whose errors keep connections alive
-    gc.collect()
-
-
 @contextmanager
 def crowd(service: TicketService, *doors: str) -> Iterator[list[Load]]:
     """Use a service from several sides. By the sync door each has 12 threads."""
