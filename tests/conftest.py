@@ -51,8 +51,8 @@ def pytest_collection_modifyitems(
 def pytest_collection() -> Generator[None, object, object]:
     """Measure the coverage of this process and the workers, not of what tests start.
 
-    Let Python never look for garbage among the thousands of tests, which stay: that took
-    a tenth of the processor time of a run.
+    Let Python never look for garbage among the thousands of tests, which stay. That
+    took a tenth of the processor time of a run.
     """
     os.environ.pop("COVERAGE_PROCESS_START", None)
     gc.disable()

@@ -32,8 +32,9 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # In the place of Playwright's list. The first two are pages of the address bar, which
-    # each window loads though nobody sees it, and which cost more than most tests.
+    # In the place of Playwright's list. The first two are pages of the address bar.
+    # Each window loads them, though it shows none. They cost more than most
+    # tests.
     "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,HttpsUpgrades,"
     "MediaRouter,OptimizationHints,PaintHolding,RenderDocument,Translate",
 ]
