@@ -65,11 +65,18 @@ def states_of(processes: Iterable[int]) -> set[str]:
     """Return the states of all threads of these processes, as in proc(5)."""
     states = set()
     for process in processes:
-        with suppress(OSError):  # it, or one of its threads, is gone by now
-            for thread in os.listdir(f"/proc/{process}/task"):
-                stat = Path(f"/proc/{process}/task/{thread}/stat").read_text()
+        for thread in threads_of(process):
+            with suppress(OSError):  # gone in between
+                stat = (thread / "stat").read_text()
                 states.add(stat.rpartition(") ")[2][0])
     return states
+
+
+def threads_of(process: int) -> list[Path]:
+    """Return the folder of each thread of a process, none if it is gone."""
+    with suppress(OSError):
+        return list(Path(f"/proc/{process}/task").iterdir())
+    return []
 
 
 class MemcachedNode(ServerNode):
