@@ -258,6 +258,7 @@ class _Queue(Generic[Call, Outcome]):
             self._run_in_thread(batch, request)
         except BaseException as exc:  # no thread to read the rest, or Ctrl-C
             request.expire()
+            # Not from here: _send() may be the caller, and would fail the batch again.
             self._loop.call_soon(self._fail, batch, exc)
 
     def _run_in_thread(self, batch: _Batch[Call, Outcome], *request: Request) -> None:
@@ -271,7 +272,7 @@ class _Queue(Generic[Call, Outcome]):
         batch: _Batch[Call, Outcome],
         result: Callable[[], list[Outcome | Exception]],
     ) -> None:
-        """Take the outcomes from ``result``, or what it raises, to the callers."""
+        """Give each caller its outcome from ``result()``, or the error it raises."""
         try:
             outcomes = result()
         except BaseException as exc:
@@ -280,7 +281,7 @@ class _Queue(Generic[Call, Outcome]):
             self._hand_out(batch, outcomes)
 
     def _fail(self, batch: _Batch[Call, Outcome], error: BaseException) -> None:
-        """Hand out the error. For callers, Ctrl-C is a storage that is too slow."""
+        """Give all callers the error. For Ctrl-C, which is raised, a StorageError."""
         if isinstance(error, Exception):
             self._hand_out(batch, [error] * len(batch.calls))
             return

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
@@ -19,6 +20,7 @@ from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 from realtime_ticket import InvalidTicket, StorageError, batching, tickets
 from realtime_ticket.backends.redis import RedisBackend
 from realtime_ticket.batching import GroupCommit
+from realtime_ticket.replies import Request
 from tests import servers
 from tests.helpers import (
     CLAIMS,
@@ -539,9 +541,9 @@ class TestTrouble:
         commit.close()
 
     @pytest.mark.parametrize("calls_before", [0, batching._LONE_BATCHES])
-    @pytest.mark.parametrize("error", [OSError("sent"), StopIteration("sent")])
+    @pytest.mark.parametrize("error", [OSError, StopIteration])
     def test_a_batch_that_cannot_be_sent(
-        self, error: Exception, calls_before: int
+        self, error: type[Exception], calls_before: int
     ) -> None:
         """It fails its caller, who first gets a future, and the next one can start.
 
@@ -556,7 +558,7 @@ class TestTrouble:
         async def scene() -> None:
             for _ in range(calls_before):
                 await commit.submit("lone")
-            errors.append(error)
+            errors.append(error("sent"))
             waiter = commit.submit("a")
             assert not waiter.done()
             with pytest.raises((OSError, RuntimeError), match="sent"):
@@ -565,6 +567,32 @@ class TestTrouble:
 
         commit = GroupCommit(Storage(), thread_sensitive=False, send=send)
         asyncio.run(scene())
+        commit.close()
+
+    def test_a_batch_whose_rest_cannot_be_sent(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It fails its caller once, who first gets a future.
+
+        Mutants: batch-fails-twice.
+        """
+        half_sent = Mock(Request, is_sent=False)
+        requests: list[Any] = [half_sent, *[None] * batching._LONE_BATCHES]
+
+        async def scene() -> None:
+            for _ in range(batching._LONE_BATCHES):
+                await commit.submit("lone")
+            monkeypatch.setattr(commit, "in_thread", Mock(side_effect=OSError("full")))
+            waiter = commit.submit("a")
+            assert not waiter.done()
+            with pytest.raises(OSError, match="full"):
+                await asyncio.wait_for(waiter, WAIT)
+
+        commit: GroupCommit[str, Any] = GroupCommit(
+            Storage(), thread_sensitive=False, send=lambda calls: requests.pop()
+        )
+        asyncio.run(scene())
+        half_sent.expire.assert_called_once_with()
         commit.close()
 
     def test_a_batch_that_is_cancelled(self) -> None:

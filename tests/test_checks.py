@@ -411,7 +411,7 @@ class TestCache:
 
         Mutants: check-lets-herds-in, check-lets-several-in, check-knows-caches-by-name.
         """
-        monkeypatch.chdir(tmp_path)  # where a cache of files makes its folder
+        monkeypatch.chdir(tmp_path)  # where a file-based cache makes its folder
         if "redis" in backend.lower() and backend != f"{__name__}.OwnRedis":
             options = options | {"CONNECTION_POOL_KWARGS": REDIS_PATIENCE}
         settings.CACHES = settings.CACHES | {

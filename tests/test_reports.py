@@ -198,6 +198,20 @@ class TestServices:
         assert GOOD not in mails() and KEY not in mails()
         assert "X_ORIGINAL_URI" in mails()
 
+    def test_the_page_of_debug_hides_headers(
+        self, kind: type[Client | AsyncClient], settings: Any
+    ) -> None:
+        """And nothing else: it shows all variables, as the page about security says.
+
+        Mutants: report-shows-who-is-to-be-let-in.
+        """
+        settings.DEBUG = True
+        send = request("/failing/", "GET", **OURS, **SHOWN)
+        page = send(kind(raise_request_exception=False)).content.decode()
+        variables, marker, headers = page.partition('<div id="requestinfo">')
+        assert marker and GOOD in variables
+        assert "HTTP_X_ORIGINAL_URI" in headers and GOOD not in headers
+
     def test_a_wrong_setting_is_reported_without_the_ticket(
         self, kind: type[Client | AsyncClient], settings: Any
     ) -> None:

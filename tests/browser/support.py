@@ -32,11 +32,13 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # In the place of Playwright's list. The first two are pages of the address bar.
-    # Each window loads them, though it shows none. They cost more than most
-    # tests.
-    "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,HttpsUpgrades,"
-    "MediaRouter,OptimizationHints,PaintHolding,RenderDocument,Translate",
+    # This replaces Playwright's own list, which is repeated after the first two. Those
+    # are pages of the address bar, which each window loads although it shows none.
+    "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,"
+    "AvoidUnnecessaryBeforeUnloadCheckSync,BoundaryEventDispatchTracksNodeRemoval,"
+    "DestroyProfileOnBrowserClose,DialMediaRouteProvider,GlobalMediaControls,"
+    "HttpsUpgrades,LensOverlay,MediaRouter,PaintHolding,ThirdPartyStoragePartitioning,"
+    "Translate,AutoDeElevate,RenderDocument,OptimizationHints",
 ]
 FAST = {"minDelay": 50, "maxDelay": 400}
 """Options of a connection that comes back soon."""

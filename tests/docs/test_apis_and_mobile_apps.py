@@ -138,7 +138,7 @@ TOKEN_URLS = {
     "/ninja/async-ticket": "Bearer",
 }
 APP_URLS = {"/app/ticket/": 403, "/app/ninja/ticket": 401}
-"""Where an app of allauth's asks, and how it is refused."""
+"""Where an app that logs in through allauth asks, and the status of a refusal."""
 
 
 @pytest.mark.parametrize("path", TOKEN_URLS)
@@ -196,6 +196,32 @@ def test_a_logout_in_an_app_of_allauth_ends_its_connection(
         assert http.post(path, headers=logged_in[0]).status_code == refusal
         two.send("still here")
         assert two.recv() == "ana@example.com: still here"
+
+
+def test_a_logout_between_the_login_and_the_ticket(
+    project: Project, people: dict[str, Person]
+) -> None:
+    """The ticket names the session that was read before it, so that it ends, too."""
+    code = f"""
+import app_ninja_api, tickets_api
+from django.contrib.auth import get_user_model
+from django.test import Client
+from realtime_ticket import get_service, issue_ticket
+def logged_out(request):
+    page.session.flush()
+    return issue_ticket(request)
+app_ninja_api.issue_ticket = tickets_api.issue_ticket = logged_out
+ana = get_user_model().objects.get(email="ana@example.com")
+for path in {APP_URLS}:
+    (page := Client()).force_login(ana)
+    headers = {{"X-Session-Token": page.session.session_key}}
+    answer = Client().post(path, headers=headers)
+    ticket = get_service().consume(answer.json()["message"])
+    status = Client().post(path, headers=headers).status_code
+    print(ticket.username, bool(ticket.session), status)
+"""
+    expected = [f"ana@example.com True {status}" for status in APP_URLS.values()]
+    assert project.run(code).splitlines() == expected
 
 
 def ended(connection: ClientConnection) -> tuple[Any, Any]:

@@ -66,7 +66,7 @@ def states_of(processes: Iterable[int]) -> set[str]:
     states = set()
     for process in processes:
         for thread in threads_of(process):
-            with suppress(OSError):  # gone in between
+            with suppress(OSError):  # it has ended meanwhile
                 stat = (thread / "stat").read_text()
                 states.add(stat.rpartition(") ")[2][0])
     return states

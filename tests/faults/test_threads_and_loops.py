@@ -26,8 +26,8 @@ from tests.faults.proxy import Fault
 from tests.faults.storages import KINDS, Storage
 from tests.helpers import eventually, using
 
-# psycopg warns of a connection that nobody closed, such as one of an ended thread, and
-# a socket of Django's RedisCache, which has no close(). The interpreter closes them.
+# psycopg warns of the connection of an ended thread, and Python of a socket of Django's
+# RedisCache, also in the middle of these tests.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 every_storage = pytest.mark.parametrize("given", KINDS, indirect=True)
