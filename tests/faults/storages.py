@@ -46,12 +46,12 @@ class Storage:
         self.proxy.accept()
 
 
-def on_redis(port: int) -> BaseBackend:
-    return RedisBackend(port=port)
+def on_redis(port: int, **options: float) -> BaseBackend:
+    return RedisBackend(port=port, **options)
 
 
-def on_memcached(port: int) -> BaseBackend:
-    return MemcachedBackend(servers=f"127.0.0.1:{port}")
+def on_memcached(port: int, **options: float) -> BaseBackend:
+    return MemcachedBackend(servers=f"127.0.0.1:{port}", **options)
 
 
 def on_postgresql(port: int) -> BaseBackend:
@@ -82,7 +82,7 @@ def on_cache(kind: str, scheme: str, port: int) -> BaseBackend:
     return CacheBackend(alias=alias)
 
 
-KINDS: dict[str, tuple[str, Callable[[], Any], Callable[[int], BaseBackend]]] = {
+KINDS: dict[str, tuple[str, Callable[[], Any], Callable[..., BaseBackend]]] = {
     "Redis": ("redis", servers.Node, on_redis),
     "Memcached": ("memcached", MemcachedNode, on_memcached),
     "PostgreSQL": ("postgresql", PostgreSQLNode, on_postgresql),
@@ -104,6 +104,12 @@ KINDS: dict[str, tuple[str, Callable[[], Any], Callable[[int], BaseBackend]]] = 
     ),
 }
 """What a server must be installed for, how to start it, and the backend for a port."""
+
+PATIENT = {
+    "Redis": {"socket_timeout": 5, "socket_connect_timeout": 5},
+    "Memcached": {"timeout": 5, "connect_timeout": 5},
+}
+"""Options of a backend that no call may fail of, whatever else the machine does."""
 
 
 @functools.cache

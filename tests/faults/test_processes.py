@@ -355,7 +355,8 @@ class TestGevent:
         Mutants: redis-pool-without-limit, redis-pool-does-not-wait,
         redis-trusts-its-connections.
         """
-        with program("greenlets", given.name, given.proxy.port) as process:
+        way = "" if frozen else "patient"
+        with program("greenlets", given.name, given.proxy.port, way) as process:
             assert told(process) == "ready"
             time.sleep(1)
             if frozen:

@@ -14,16 +14,17 @@ from django.db import connections
 from realtime_ticket import TicketService
 from realtime_ticket.backends.database import DatabaseBackend
 from tests.faults.load import Load
-from tests.faults.storages import KINDS
+from tests.faults.storages import KINDS, PATIENT
 
 SQLITE = "SQLite"
 
 
-def service_on(kind: str, place: str) -> TicketService:
+def service_on(kind: str, place: str, *, patient: bool = False) -> TicketService:
     """Return a service on a storage of this kind, at this port (SQLite: this path)."""
     django.setup()
     if kind != SQLITE:
-        return TicketService(KINDS[kind][2](int(place)))
+        options = PATIENT.get(kind, {}) if patient else {}
+        return TicketService(KINDS[kind][2](int(place), **options))
     connections.settings["default"] |= {"NAME": place}
     call_command("migrate", "realtime_ticket", verbosity=0)
     return TicketService(DatabaseBackend())

@@ -22,7 +22,7 @@ SHARED = 100
 
 
 def main(kind: str, place: str) -> None:
-    service = service_on(kind, place)
+    service = service_on(kind, place, patient=True)
     ours = Load(service, "sync")
     shared = [ticket for _ in range(SHARED) if (ticket := ours.issue())]
     # SQLite's library has locks that a fork copies locked when a thread holds them.

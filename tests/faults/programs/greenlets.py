@@ -1,6 +1,7 @@
 """Be gevent's: greenlets issue tickets and show them, until a line comes in.
 
-With ``kills`` they are few, and others are killed in the middle of their calls.
+When they are ``patient``, they wait long for the storage. With ``kills`` they are few,
+and others are killed in the middle of their calls.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ KILLED = 100
 ROUNDS = 8
 
 
-def main(kind: str, place: str, kills: str = "") -> None:
-    service = service_on(kind, place)
+def main(kind: str, place: str, way: str = "") -> None:
+    service, kills = service_on(kind, place, patient=way == "patient"), way == "kills"
     load, victims = Load(service, "sync"), Load(service, "sync")
     over = Event()
     pairs = [gevent.spawn(go_on, load, over) for _ in range(FEW if kills else MANY)]
