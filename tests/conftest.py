@@ -124,6 +124,15 @@ def empty_storage(settings: Any) -> None:
 
 
 @pytest.fixture
+def patient_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a batch of 1,000 calls time on a busy machine, whose disk may be slow.
+
+    How long a caller waits at most is the subject of test_batching.
+    """
+    monkeypatch.setattr("realtime_ticket.batching.MAX_WAIT", 60.0)
+
+
+@pytest.fixture
 def heard() -> Iterator[Heard]:
     """Whose connections end: ids of users, and a session or None."""
     from realtime_ticket.signals import user_disconnected

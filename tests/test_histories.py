@@ -17,7 +17,7 @@ from django.db import connections
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realtime_ticket import StorageError, TicketService, batching, tickets
+from realtime_ticket import StorageError, TicketService, tickets
 from realtime_ticket.backends.base import BaseBackend, Item
 from realtime_ticket.backends.database import DatabaseBackend
 from realtime_ticket.backends.locmem import LocMemBackend
@@ -270,17 +270,8 @@ def wall_offset() -> float:
 both_doors = pytest.mark.parametrize("run", [in_threads, in_batches])
 
 
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give a batch time on a busy machine, whose disk may take seconds to write.
-
-    How long a caller waits at most is the subject of test_batching.
-    """
-    monkeypatch.setattr(batching, "MAX_WAIT", 60.0)
-
-
 @both_doors
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("patient_batches")
 @pytest.mark.parametrize("make_backend", BACKENDS)
 def test_histories_are_linearizable(make_backend: Any, run: Any) -> None:
     """Whatever the interleaving, one call at a time could have said the same.

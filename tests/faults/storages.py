@@ -29,11 +29,15 @@ class Storage:
     name: str
     node: Any
     proxy: Proxy
-    make_backend: Callable[[int], BaseBackend]
+    make_backend: Callable[..., BaseBackend]
 
     def backend(self) -> BaseBackend:
         """Return a new backend that goes through the proxy."""
         return self.make_backend(self.proxy.port)
+
+    def patient_backend(self) -> BaseBackend:
+        """Return one that no call may fail of, whatever else the machine does."""
+        return self.make_backend(self.proxy.port, **PATIENT.get(self.name, {}))
 
     def mend(self) -> None:
         """Undo whatever a test that failed has left."""
@@ -109,7 +113,7 @@ PATIENT = {
     "Redis": {"socket_timeout": 5, "socket_connect_timeout": 5},
     "Memcached": {"timeout": 5, "connect_timeout": 5},
 }
-"""Options of a backend that no call may fail of, whatever else the machine does."""
+"""Options of our own backends, where no call may fail: seconds to wait for a reply."""
 
 
 @functools.cache
