@@ -187,18 +187,27 @@ def until_clock_is_steady(path: Path) -> None:
 
     Once a second, and each time 0.1 to 2 ms later, it looks how many seconds the
     monotonic clock has. When the delays add up to a second it skips one, and what was
-    added just before lives a second less.
+    added just before lives a second less. So it is stopped where it would look late in
+    a second, until another one has begun: it looks early in each from then on.
     """
 
-    def uptime() -> bytes:
-        return ask(path, b"stats\r\n").split()[5]  # STAT pid 7 STAT uptime 42
+    def process_and_uptime() -> tuple[int, bytes]:
+        words = ask(path, b"stats\r\n").split()  # STAT pid 7 STAT uptime 42
+        return int(words[2]), words[5]
 
-    for _ in range(60):
-        before = uptime()
-        while uptime() == before:
+    def until_it_looks() -> int:
+        process, before = process_and_uptime()
+        while process_and_uptime()[1] == before:
             time.sleep(0.001)
-        if time.monotonic() % 1 < 0.99:
-            return
+        return process
+
+    process = until_it_looks()
+    late = time.monotonic() % 1
+    if late > 0.5:
+        os.kill(process, signal.SIGSTOP)
+        time.sleep(2.02 - late)
+        os.kill(process, signal.SIGCONT)
+        until_it_looks()
 
 
 def make_postgresql(folder: Path, programs: Path | None = None) -> Path:

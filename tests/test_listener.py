@@ -17,7 +17,7 @@ from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.listener import Listener
 from realtime_ticket.live import LiveTickets, Revoked
 from realtime_ticket.tickets import Ticket
-from tests.helpers import WAIT, within
+from tests.helpers import WAIT, eventually, within
 from tests.journals import ticket
 
 
@@ -170,7 +170,7 @@ def test_no_error_ends_the_thread(
     connection = Connection(live)
     with caplog.at_level(logging.WARNING, "realtime_ticket"):
         backend.error = error()
-        time.sleep(0.1)  # several readings
+        assert eventually(lambda: bool(caplog.records))
         live.service.disconnect(7)
         backend.error = None
         assert connection.ends()
@@ -235,13 +235,14 @@ def test_a_process_without_threads_admits_nobody(
 def test_a_thread_that_hangs_admits_nobody(
     live: LiveTickets, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("realtime_ticket.listener.MAX_SILENCE", 0.1)
     Connection(live)
     hanging = threading.Event()
     monkeypatch.setattr(backend, "read_many", lambda keys: hanging.wait(WAIT) and [])
-    time.sleep(0.2)
-    with pytest.raises(StorageError, match="cannot be read"):
-        Connection(live)
+    with monkeypatch.context() as patch:
+        patch.setattr("realtime_ticket.listener.MAX_SILENCE", 0.1)
+        time.sleep(0.2)
+        with pytest.raises(StorageError, match="cannot be read"):
+            Connection(live)
     hanging.set()
 
 

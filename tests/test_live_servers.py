@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,9 +116,12 @@ class Scenario:
             self.refused("/hesitant/polite"),
         ]
         tasks = [asyncio.create_task(client) for client in (*clients, self.other())]
-        others = 2 if self.name == FRAMEWORK_SERVER else 1
-        assert await self.until("accepted", len(clients) + others, START), self.report
-        await asyncio.sleep(0.2)  # the stubborn ones are talking
+        others, talkers = 1, STUBBORN
+        if self.name == FRAMEWORK_SERVER:
+            others, talkers = 2, [*STUBBORN, "/channels/polite"]
+        all_of_them = len(clients) + others
+        assert await self.until("accepted", all_of_them, START), self.report
+        assert await self.until("heard", len(talkers), START, talkers), self.report
         self.report.disconnected_at = time.monotonic()
         await self.service.adisconnect(self.name, session="out")
         await self.until("end", len(clients), PATIENCE)
@@ -130,12 +133,17 @@ class Scenario:
         self.read()
         return self.report
 
-    async def until(self, event: str, count: int, seconds: float) -> bool:
-        """Wait until so many applications have noted this event. Return whether so."""
+    async def until(
+        self, event: str, count: int, seconds: float, paths: Collection[str] = ()
+    ) -> bool:
+        """Wait until so many applications, of any paths or of these, have noted this
+        event. Return whether so.
+        """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.read()
-            if sum(event in self.report.names(p) for p in self.report.events) >= count:
+            events = [self.report.names(p) for p in paths or self.report.events]
+            if sum(event in names for names in events) >= count:
                 return True
             await asyncio.sleep(0.05)
         return False
