@@ -255,7 +255,7 @@ class BackendContract:
             dead, alive = keys[:2]
             items = [Item(dead, "dead", 1), Item(alive, "alive", _LIFETIME)]
             assert store.add_many(items) == [True, True]
-            time.sleep(1.1)
+            time.sleep(1.6)
             assert store.read_many([dead, alive]) == [None, "alive"]
 
     def test_reading_may_be_large(self) -> None:
@@ -424,7 +424,7 @@ class BackendContract:
             time.sleep(0.9)
             text = store.pop(early)
             in_time = time.monotonic() - started < 1
-            time.sleep(1.3)
+            time.sleep(1.6)
             return _Aged(
                 second=second,
                 in_time=in_time,

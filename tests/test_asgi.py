@@ -28,7 +28,7 @@ from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.handshake import PROTOCOL, AllowedOrigins
 from realtime_ticket.integrations.asgi import HideTickets, TicketMiddleware
 from tests.asgi import App, Peer, a_scope, guard, showing
-from tests.helpers import CLAIMS, GOOD, FailingBackend, same_ticket, using
+from tests.helpers import CLAIMS, GOOD, WAIT, FailingBackend, same_ticket, using
 from tests.processes import python
 
 ORIGINS = AllowedOrigins(["https://example.com"], allow_missing=False)
@@ -182,8 +182,8 @@ class TestLettingIn:
             application = guard(App(), service)
             peer = ApplicationCommunicator(application, showing(value))
             await peer.send_input({"type": "websocket.connect"})
-            messages = [await peer.receive_output(), await peer.receive_output()]
-            await peer.wait()
+            messages = [await peer.receive_output(WAIT) for _ in range(2)]
+            await peer.wait(WAIT)
             return messages
 
         accept, hello = asyncio.run(talk())

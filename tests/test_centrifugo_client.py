@@ -178,7 +178,7 @@ def test_the_client_comes_back_with_new_tickets(
 
     Mutants, tried by hand: 4013 becomes 4513; 4501 becomes 4401.
     """
-    tickets = [service.issue(CLAIMS).value for _ in range(5)]
+    tickets = [service.issue(CLAIMS, expire=60).value for _ in range(5)]
     service.consume(tickets[0])
     views = ["/connect/", "/broken/", "/connect/", "/connect/", "/gone/"]
     centrifugo = Centrifugo(views, codes=[3005, 4401])

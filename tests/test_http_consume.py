@@ -786,8 +786,10 @@ class TestDisconnects:
 
     def test_say_that_a_part_of_it_failed(self) -> None:
         """What the others hold is told. Mutants: disconnects-always-complete."""
-        half.disconnect(7)
-        half.disconnect(8)
+        second = int(time.time())
+        for slot, user in enumerate(["7", "8"]):
+            (text,) = revocations.encode("user", [user], at=second, expire=120)
+            half.backend.add(revocations.journal_key("rt_", second, slot), text, 120)
         answer = disconnects("/half-dead/")
         assert answer["complete"] is False
         assert [each["users"] for each in answer["disconnects"]] == [["8"]]

@@ -186,6 +186,18 @@ NOTE_ONLINE = """() => addEventListener("online", () => {
 })"""
 """Note when the network comes back, by the clock of what a page has heard."""
 
+IS_WAITING = """() => {
+  const last = heard.at(-1);
+  return last.type === "waiting" && last.at + last.delay - performance.now() > 500;
+}"""
+"""Tell whether the client will be waiting for half a second before its next attempt.
+
+It takes no notice of the network while an attempt is under way.
+"""
+
+IS_READY = "() => document.documentElement?.dataset.ready !== undefined"
+"""Tell whether the script of a page has run, even while another page is loaded."""
+
 WATCH = (
     "window.violations = [];"
     "document.addEventListener('securitypolicyviolation', (event) =>"

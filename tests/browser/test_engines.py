@@ -10,7 +10,15 @@ import pytest
 
 from tests import servers
 from tests.browser import engines
-from tests.browser.support import FAST, NOTE_ONLINE, Realtime, be_refused, wait_until
+from tests.browser.support import (
+    FAST,
+    IS_READY,
+    IS_WAITING,
+    NOTE_ONLINE,
+    Realtime,
+    be_refused,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Playwright
@@ -40,10 +48,10 @@ class Page:
     def open(self) -> None:
         """Load the page, and log in first if a test before has logged out."""
         self.window.goto(f"{self.site}/bench/")
-        self.wait("() => 'ready' in document.documentElement.dataset")
+        self.wait(IS_READY)
         if not logged_in(self):
             self.log_in()
-            self.wait("() => 'ready' in document.documentElement.dataset")
+            self.wait(IS_READY)
         self.window.evaluate(
             """() => {
               window.violations = [];
@@ -214,6 +222,7 @@ def test_it_comes_back_with_the_network(page: Page, realtime: Realtime) -> None:
     realtime.control(close=1012)
     page.wait_for("ticketerror", 4)
     page.window.evaluate(NOTE_ONLINE)
+    page.wait(IS_WAITING)
     page.window.offline(False)
     page.wait_for("message", 2)
     online = page.window.evaluate("() => window.online")

@@ -60,4 +60,6 @@ def run_perl(*arguments: str | Path) -> str:
 
 
 def issue(issuer: TicketService, audience: str = "") -> str:
-    return issuer.issue({"id": 7, "username": "ana"}, audience=audience).value
+    return issuer.issue(
+        {"id": 7, "username": "ana"}, audience=audience, expire=60
+    ).value

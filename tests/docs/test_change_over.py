@@ -48,7 +48,8 @@ def first_word(port: int, said: str) -> tuple[str, int | None]:
 def test_the_servers_before_and_after_django_sesame(tmp_path: Path) -> None:
     """Both greet. The ticket works once, and the token as often as it is shown."""
     before, after = free_ports()
-    project = Project.of_page("from-django-sesame.md", tmp_path)
+    settings = "REALTIME_TICKET_EXPIRE = 60\n"
+    project = Project.of_page("from-django-sesame.md", tmp_path, settings)
     for name, port in (("authentication.py", before), ("realtime.py", after)):
         text = (tmp_path / name).read_text()
         assert text.count('"localhost", 8888') == 1

@@ -40,7 +40,7 @@ def postgresql() -> PostgreSQLNode:
 
 @functools.cache
 def pgbouncer() -> PgBouncerNode:
-    return PgBouncerNode(postgresql().port)
+    return PgBouncerNode(postgresql().port, patience=30)
 
 
 @functools.cache

@@ -129,12 +129,13 @@ class PostgreSQLNode(ServerNode):
 class PgBouncerNode(ServerNode):
     """A PgBouncer that shares four connections among all who have a transaction.
 
-    While the server behind this port is down, each call waits for a second, as
+    While the server behind this port is down, each call waits for as many seconds as
     ``query_wait_timeout`` says: two minutes unless it is set.
     """
 
-    def __init__(self, upstream: int) -> None:
+    def __init__(self, upstream: int, patience: int = 1) -> None:
         self.upstream = upstream
+        self.patience = patience
         super().__init__()
 
     def start(self) -> None:
@@ -147,7 +148,7 @@ class PgBouncerNode(ServerNode):
             f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\n"
             "unix_socket_dir =\nauth_type = any\n"
             "pool_mode = transaction\ndefault_pool_size = 4\n"
-            "query_wait_timeout = 1\nserver_login_retry = 0.1\n"
+            f"query_wait_timeout = {self.patience}\nserver_login_retry = 0.1\n"
         )
         command = [*servers.as_postgres(), servers.find("pgbouncer"), str(config)]
         self.process = servers.run(

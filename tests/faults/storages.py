@@ -21,6 +21,9 @@ from tests import servers
 from tests.faults.nodes import MariaDBNode, MemcachedNode, PostgreSQLNode
 from tests.faults.proxy import Proxy
 
+PATIENCE = 5
+"""Seconds that a call may wait for its storage where none may fail."""
+
 
 @dataclass(frozen=True)
 class Storage:
@@ -36,8 +39,8 @@ class Storage:
         return self.make_backend(self.proxy.port)
 
     def patient_backend(self) -> BaseBackend:
-        """Return one that no call may fail of, whatever else the machine does."""
-        return self.make_backend(self.proxy.port, **PATIENT.get(self.name, {}))
+        """Return one of which no call may fail, whatever else the machine does."""
+        return self.make_backend(self.proxy.port, PATIENCE)
 
     def mend(self) -> None:
         """Undo whatever a test that failed has left."""
@@ -50,25 +53,31 @@ class Storage:
         self.proxy.accept()
 
 
-def on_redis(port: int, **options: float) -> BaseBackend:
-    return RedisBackend(port=port, **options)
+def on_redis(port: int, patience: int | None = None) -> BaseBackend:
+    names = "socket_timeout", "socket_connect_timeout"
+    return RedisBackend(port=port, **timeouts(patience, *names))
 
 
-def on_memcached(port: int, **options: float) -> BaseBackend:
+def on_memcached(port: int, patience: int | None = None) -> BaseBackend:
+    options = timeouts(patience, "timeout", "connect_timeout")
     return MemcachedBackend(servers=f"127.0.0.1:{port}", **options)
 
 
-def on_postgresql(port: int) -> BaseBackend:
-    return on_database("postgresql", "postgres", port, {"connect_timeout": 2})
+def on_postgresql(port: int, patience: int | None = None) -> BaseBackend:
+    options = timeouts(patience or 2, "connect_timeout")
+    alias = alias_for("postgresql", patience)
+    return on_database(alias, "postgresql", "postgres", port, options)
 
 
-def on_mariadb(port: int) -> BaseBackend:
-    patience = dict.fromkeys(["connect_timeout", "read_timeout", "write_timeout"], 1)
-    return on_database("mariadb", "test", port, patience)
+def on_mariadb(port: int, patience: int | None = None) -> BaseBackend:
+    names = "connect_timeout", "read_timeout", "write_timeout"
+    options, alias = timeouts(patience or 1, *names), alias_for("mariadb", patience)
+    return on_database(alias, "mariadb", "test", port, options)
 
 
-def on_database(kind: str, name: str, port: int, options: Any) -> BaseBackend:
-    alias = f"faulty-{kind}"
+def on_database(
+    alias: str, kind: str, name: str, port: int, options: Any
+) -> BaseBackend:
     connections.settings[alias] = connections.settings[kind] | {
         "NAME": name,
         "HOST": "127.0.0.1",
@@ -78,12 +87,37 @@ def on_database(kind: str, name: str, port: int, options: Any) -> BaseBackend:
     return DatabaseBackend(alias=alias)
 
 
-def on_cache(kind: str, scheme: str, port: int) -> BaseBackend:
+def on_cache(
+    kind: str, scheme: str, port: int, patience: int | None = None
+) -> BaseBackend:
     """Return a backend on a cache with the options that the tests give this kind."""
-    alias = f"faulty-{kind}"
-    location = f"{scheme}127.0.0.1:{port}"
-    caches.settings[alias] = settings.CACHES[kind] | {"LOCATION": location}
+    alias = alias_for(kind, patience)
+    cache = settings.CACHES[kind] | {"LOCATION": f"{scheme}127.0.0.1:{port}"}
+    if patience:
+        cache["OPTIONS"] = with_timeouts(cache["OPTIONS"], patience)
+    caches.settings[alias] = cache
     return CacheBackend(alias=alias)
+
+
+def alias_for(kind: str, patience: int | None) -> str:
+    """Return two names, because threads keep a connection of each with its options."""
+    return f"patient-{kind}" if patience else f"faulty-{kind}"
+
+
+def timeouts(seconds: int | None, *names: str) -> dict[str, int]:
+    """Return these options of a driver, or none of them."""
+    return dict.fromkeys(names, seconds) if seconds else {}
+
+
+def with_timeouts(options: dict[str, Any], seconds: int) -> dict[str, Any]:
+    """Return the options of a cache with another value of each timeout among them."""
+    changed = {}
+    for name, value in options.items():
+        if isinstance(value, dict):
+            changed[name] = with_timeouts(value, seconds)
+        else:
+            changed[name] = seconds if "timeout" in name else value
+    return changed
 
 
 KINDS: dict[str, tuple[str, Callable[[], Any], Callable[..., BaseBackend]]] = {
@@ -107,13 +141,10 @@ KINDS: dict[str, tuple[str, Callable[[], Any], Callable[..., BaseBackend]]] = {
         functools.partial(on_cache, "memcached", ""),
     ),
 }
-"""What a server must be installed for, how to start it, and the backend for a port."""
+"""What a server must be installed for, how to start it, and the backend for a port.
 
-PATIENT = {
-    "Redis": {"socket_timeout": 5, "socket_connect_timeout": 5},
-    "Memcached": {"timeout": 5, "connect_timeout": 5},
-}
-"""Options of our own backends, where no call may fail: seconds to wait for a reply."""
+The backend's calls wait for as many seconds as it is told, or for the default.
+"""
 
 
 @functools.cache

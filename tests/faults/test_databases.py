@@ -34,7 +34,7 @@ from tests.faults.load import DOORS, Load
 from tests.faults.storages import Storage
 from tests.helpers import CLAIMS, eventually, using, within
 
-IDLE = 1.0
+IDLE = 3.0
 """Seconds after which the server drops a connection that nobody uses."""
 
 
@@ -277,7 +277,7 @@ class TestFrozen:
             (
                 "PostgreSQL",
                 {
-                    "options": "-c statement_timeout=300 -c lock_timeout=300",
+                    "options": "-c statement_timeout=1000 -c lock_timeout=1000",
                     "tcp_user_timeout": 300,
                     **dict.fromkeys(
                         ["keepalives_idle", "keepalives_interval", "keepalives_count"],
@@ -304,7 +304,7 @@ class TestFrozen:
             given.node.freeze()
             asked = pool.submit(service.consume, ticket.value)
             with pytest.raises(TimeoutError):
-                asked.result(1.5)
+                asked.result(2.5)
             given.node.thaw()
             assert asked.result(20) == ticket
             with pytest.raises(InvalidTicket):
@@ -343,7 +343,7 @@ class TestFrozen:
             thawing.start()
             with within(BOUND):
                 assert not attempt()
-            with within(1):
+            with within(1.9):
                 assert not attempt()
             thawing.cancel()
             given.node.thaw()
@@ -381,7 +381,7 @@ class TestLocks:
         ("given", "options"),
         [
             ("PostgreSQL", {"options": "-c lock_timeout=500"}),
-            ("PostgreSQL", {"options": "-c statement_timeout=500"}),
+            ("PostgreSQL", {"options": "-c statement_timeout=1000"}),
             ("MariaDB", {"read_timeout": 1}),
             ("MariaDB", {"init_command": "SET SESSION lock_wait_timeout=1"}),
         ],
@@ -510,7 +510,7 @@ def test_batches_that_meet(given: Storage, dialect: str, record: Any) -> None:
     Mutants: postgresql-fails-on-a-locked-row, mariadb-clears-by-the-index-on-expiry,
     mysql-ignores-who-deleted.
     """
-    storm = Storm(variant(given))
+    storm = Storm(variant(given, OPTIONS={}))
     storm.rage(2)
     assert storm.errors == {}
     record("batches and sweeps that meet", dialect, storm, bound=BOUND)

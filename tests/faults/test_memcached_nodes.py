@@ -14,6 +14,7 @@ from realtime_ticket.backends.memcached import MemcachedBackend
 from tests import servers
 from tests.faults.load import BOUND, BULKY, DOORS, Load
 from tests.faults.nodes import MemcachedNode
+from tests.faults.storages import PATIENCE, on_memcached
 from tests.helpers import CLAIMS, using
 
 FAULTS = {
@@ -97,7 +98,8 @@ class TestMemory:
 
         Mutants: memcached-only-reads, doctor-overlooks-memcached.
         """
-        with using(on(full)) as service, Load(service, door) as load:
+        backend = on_memcached(full.port, PATIENCE)
+        with using(backend) as service, Load(service, door) as load:
             assert load.goes_on()
             poured = [service.issue(BULKY, expire=60) for _ in range(2000)]
             first = [outcome(service, ticket) for ticket in poured]

@@ -411,7 +411,7 @@ class TestLeaving:
             leave(process, given, way)
             time.sleep(0.3)
             given.node.thaw()
-            assert ended(process, within=4) == (0, "")
+            assert ended(process, within=10) == (0, "")
 
     @on("Redis", "Memcached", "Django's RedisCache")
     def test_does_not_wait_for_a_frozen_storage(self, given: Storage) -> None:

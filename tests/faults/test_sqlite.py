@@ -177,14 +177,14 @@ def test_replaced_by_an_older_copy(opened: Open, path: Path) -> None:
     Mutants: sqlite-ignores-expiry.
     """
     with using(opened("rollback journal")) as service:
-        brief, ticket = (service.issue(CLAIMS, expire=expire) for expire in (3, 60))
+        brief, ticket = (service.issue(CLAIMS, expire=expire) for expire in (6, 60))
         copy = shutil.copy(path, f"{path}.copy")
         assert service.consume(brief.value) == brief
         assert service.consume(ticket.value) == ticket
         Path(copy).replace(path)
         assert not lets_in(service, ticket)
         service.close()
-        time.sleep(3)
+        time.sleep(6)
         assert service.consume(ticket.value) == ticket
         for spent in brief, ticket:
             with pytest.raises(InvalidTicket):

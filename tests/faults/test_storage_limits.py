@@ -19,8 +19,9 @@ from realtime_ticket.backends.base import BaseBackend
 from realtime_ticket.backends.memcached import MemcachedBackend
 from realtime_ticket.backends.redis import RedisBackend
 from tests import servers
+from tests.faults import storages
 from tests.faults.load import BOUND, BULKY, DOORS, Load, lets_in
-from tests.faults.storages import KINDS, Storage
+from tests.faults.storages import KINDS, PATIENCE, Storage
 from tests.helpers import CLAIMS, eventually, using
 from tests.servers import Node
 
@@ -51,9 +52,10 @@ def node() -> Iterator[Node]:
 
 
 @contextmanager
-def under_load(node: Node, door: str) -> Iterator[Load]:
+def under_load(node: Node, door: str, patience: int | None = None) -> Iterator[Load]:
     """Use this Redis from all sides until the block ends."""
-    with using(RedisBackend(port=node.port)) as service, Load(service, door) as load:
+    backend = storages.on_redis(node.port, patience)
+    with using(backend) as service, Load(service, door) as load:
         yield load
 
 
@@ -241,7 +243,7 @@ class TestDisturbances:
 
         Mutants: redis-only-reads.
         """
-        with under_load(node, door) as load:
+        with under_load(node, door, PATIENCE) as load:
             for _ in range(10):
                 aside = load.service.issue(CLAIMS, expire=60)
                 node.ask("FLUSHALL")
@@ -262,7 +264,7 @@ class TestDisturbances:
         """
         with under_load(node, door) as load:
             assert load.goes_on()
-            node.ask("CLIENT", "PAUSE", 1500, mode)
+            node.ask("CLIENT", "PAUSE", 3000, mode)
             assert load.fails()
             assert load.goes_on()
         record("clients paused", "Redis", load, bound=BOUND[door])
@@ -276,7 +278,7 @@ class TestDisturbances:
         """
         with under_load(node, door) as load:
             assert load.goes_on()
-            with endless_script(node, silence=1500):
+            with endless_script(node, silence=3000):
                 assert load.outages > 0
             assert load.goes_on()
         record("blocked by a command", "Redis", load, bound=BOUND[door])
@@ -289,7 +291,7 @@ class TestDisturbances:
         """
         servers.need("old-redis")
         node = Node("--rename-command", "GETDEL", "")
-        with under_load(node, door) as load:
+        with under_load(node, door, PATIENCE) as load:
             for _ in range(10):
                 assert load.goes_on(5)
                 node.ask("SCRIPT", "FLUSH")
@@ -324,7 +326,7 @@ class TestMemory:
 
         Mutants: redis-only-reads, doctor-minds-no-eviction.
         """
-        with under_load(node, door) as load:
+        with under_load(node, door, PATIENCE) as load:
             service = load.service
             assert load.goes_on()
             limit(node, policy)
@@ -366,10 +368,12 @@ class TestOnDisk:
         """
         servers.need("redis")
         appends = kind == "append-only file"
-        node = Node("--appendonly", "yes" if appends else "no")
+        # Or Redis may answer first, and die before it has written.
+        files = ["--appendonly", "yes", "--appendfsync", "always"] if appends else []
+        node = Node(*files)
         with using(RedisBackend(port=node.port)) as service:
-            long, short = (service.issue(CLAIMS, expire=n) for n in (60, 3))
-            over = time.monotonic() + 3.1
+            long, short = (service.issue(CLAIMS, expire=n) for n in (60, 6))
+            over = time.monotonic() + 6.1
             if not appends:
                 node.ask("SAVE")
             assert lets_in(service, short) and lets_in(service, long)
@@ -474,7 +478,8 @@ class TestOtherTexts:
 
         Mutants: ticket-from-garbage.
         """
-        with using(given.backend()) as service, Load(service, door) as load:
+        backend = given.patient_backend()
+        with using(backend) as service, Load(service, door) as load:
             assert load.goes_on()
             planted = 0
             thief = given.backend()

@@ -146,7 +146,7 @@ class TestThreads:
 
         Mutants: cache-keeps-the-connections-of-dead-threads.
         """
-        with using(given.backend()) as service:
+        with using(given.patient_backend()) as service:
             load = Load(service, "sync")
 
             def pair() -> None:
@@ -395,7 +395,7 @@ class TestQuitters:
             asyncio.run(quitters.run(given, frozen=1.5))
         assert quitters.troubles == []
         assert quitters.left > QUITTERS / 2
-        assert quitters.slowest < 1
+        assert quitters.slowest < 1.4
         for load in (quitters.stayers, quitters.leavers):
             assert load.surprises == []
             record("400 cancellations, frozen", given.name, load, bound=BOUND)

@@ -14,7 +14,7 @@ from django.db import connections
 from realtime_ticket import TicketService
 from realtime_ticket.backends.database import DatabaseBackend
 from tests.faults.load import Load
-from tests.faults.storages import KINDS, PATIENT
+from tests.faults.storages import KINDS, PATIENCE
 
 SQLITE = "SQLite"
 
@@ -23,8 +23,8 @@ def service_on(kind: str, place: str, *, patient: bool = False) -> TicketService
     """Return a service on a storage of this kind, at this port (SQLite: this path)."""
     django.setup()
     if kind != SQLITE:
-        options = PATIENT.get(kind, {}) if patient else {}
-        return TicketService(KINDS[kind][2](int(place), **options))
+        make_backend = KINDS[kind][2]
+        return TicketService(make_backend(int(place), PATIENCE if patient else None))
     connections.settings["default"] |= {"NAME": place}
     call_command("migrate", "realtime_ticket", verbosity=0)
     return TicketService(DatabaseBackend())
