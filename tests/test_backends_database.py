@@ -42,6 +42,7 @@ from realtime_ticket.models import StoredTicket
 from tests import servers
 from tests.helpers import (
     CLAIMS,
+    WAIT,
     in_child,
     kill_connection,
     same_ticket,
@@ -763,7 +764,7 @@ class TestPostgreSQL:
                     "SELECT 1 FROM realtime_ticket WHERE ticket_key = 'locked' "
                     "FOR UPDATE"
                 )
-                with within(0.5):
+                with within(WAIT):
                     assert backend.pop_many(["locked", "free"]) == [None, "{}"]
         finally:
             other.rollback()
@@ -785,7 +786,7 @@ class TestMariaDB:
                 other.set_autocommit(False)
                 with other.cursor() as cursor:
                     cursor.execute("SELECT 1 FROM realtime_ticket FOR UPDATE")
-                    with within(2.5), pytest.raises(StorageError):
+                    with within(4.5), pytest.raises(StorageError):
                         service.consume(ticket.value)
             finally:
                 other.rollback()
@@ -809,9 +810,9 @@ class TestMariaDB:
                 with other.cursor() as cursor:
                     cursor.execute("LOCK TABLES realtime_ticket WRITE")
                     for call in calls:
-                        with within(2.5), pytest.raises(StorageError):
+                        with within(3.5), pytest.raises(StorageError):
                             call()
-                    with within(2.5), pytest.raises(DatabaseError):
+                    with within(3.5), pytest.raises(DatabaseError):
                         service.backend.clear_expired()
             finally:
                 other.close()

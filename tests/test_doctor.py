@@ -40,7 +40,15 @@ from realtime_ticket.backends.redis_cluster import RedisClusterBackend
 from realtime_ticket.backends.redis_sentinel import RedisSentinelBackend
 from realtime_ticket.models import StoredTicket
 from tests import servers
-from tests.helpers import NOWHERE, eventually, real_redis, silent_server, using, within
+from tests.helpers import (
+    NOWHERE,
+    clients_of,
+    eventually,
+    real_redis,
+    silent_listener,
+    using,
+    within,
+)
 from tests.servers import Node
 
 BACKENDS = "realtime_ticket.backends."
@@ -353,7 +361,7 @@ class TestOutages:
     def test_a_storage_that_is_down(self, configure: Any) -> None:
         """One error, and no examination, at once."""
         configure(REDIS, REDIS={"unix_socket_path": NOWHERE})
-        with within(1):
+        with within(4):
             found = findings()
         assert list(found) == ["storage"]
         assert found["storage"]["message"] == (
@@ -364,10 +372,10 @@ class TestOutages:
 
     def test_a_storage_that_is_frozen(self, configure: Any, tmp_path: Path) -> None:
         """The same, after two timeouts."""
-        with silent_server(tmp_path / "s") as path:
-            configure(REDIS, REDIS={"unix_socket_path": path})
-            with within(3):
-                assert list(findings()) == ["storage"]
+        with silent_listener(tmp_path / "s") as listener:
+            configure(REDIS, REDIS={"unix_socket_path": listener.getsockname()})
+            assert list(findings()) == ["storage"]
+            assert clients_of(listener) == 2
 
     def test_a_storage_that_fails_meanwhile(
         self, configure: Any, watcher: redis.Redis
