@@ -143,6 +143,7 @@ class BreaksInRaces(OnRedis):
 
 
 _expiry = doctor._expiry
+GRACE = doctor.GRACE
 
 
 @pytest.fixture(autouse=True)
@@ -241,11 +242,15 @@ class TestHealthyStorages:
         figures = found["race"]["figures"]
         assert figures == {"races": 25, "racers": 16, "most winners": 1}
         figures = found["latency"]["figures"]
-        assert 0 < figures["median"] <= figures["p99"] < 1000
+        assert 0 < figures["median"] <= figures["p99"]
 
-    def test_memcached(self, configure: Any) -> None:
-        """Several servers of one version are one finding."""
+    def test_memcached(self, configure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Several servers of one version are one finding.
+
+        They count whole seconds, and on a busy machine they count late.
+        """
         servers.require("memcached")
+        monkeypatch.setattr(doctor, "GRACE", GRACE)
         configure(MEMCACHED, MEMCACHED={"servers": [str(p) for p in servers.MEMCACHED]})
         found = findings()
         assert list(found) == [
