@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -249,10 +249,28 @@ def kill_connection(alias: str) -> None:
 @contextmanager
 def silent_server(path: Path) -> Iterator[str]:
     """Listen on a Unix socket as a frozen server does: accept, and say nothing."""
+    with silent_listener(path):
+        yield str(path)
+
+
+@contextmanager
+def silent_listener(path: Path) -> Iterator[socket.socket]:
+    """Do as silent_server(), and give the socket, whose clients can be counted."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(16)
-        yield str(path)
+        yield listener
+
+
+def clients_of(listener: socket.socket) -> int:
+    """Return how many have connected, and hang up on them."""
+    listener.setblocking(False)
+    count = 0
+    with suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+            count += 1
+    return count
 
 
 class _Hidden(importlib.abc.MetaPathFinder):

@@ -433,15 +433,21 @@ class Sentinel(Node):
         return int(self.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.name)[1])
 
     def promote(self) -> None:
-        """Make the replica the master, and return when that is done."""
+        """Make the replica the master, and return when that is done.
 
-        def accepted() -> bool:
-            with suppress(Exception):  # while it knows too little of the replica
-                return bool(self.ask("SENTINEL", "FAILOVER", self.name))
+        The Sentinel is asked again until then: it gives up when it does not see the
+        promotion within two seconds, and refuses while it knows too little of the
+        replica, or is at it.
+        """
+
+        def is_promoted() -> bool:
+            if self.named() == self.replica.port:
+                return True
+            with suppress(Exception):
+                self.ask("SENTINEL", "FAILOVER", self.name)
             return False
 
-        until(accepted)
-        until(lambda: self.named() == self.replica.port)
+        until(is_promoted)
 
     def kill(self) -> None:
         for process in (self.process, self.master.process, self.replica.process):
@@ -467,9 +473,7 @@ class Cluster:
             first, end = (16384 * n // masters for n in (number, number + 1))
             node.ask("CLUSTER", "ADDSLOTS", *range(first, end))
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-        for node in self.nodes[1:]:
-            self.nodes[0].ask("CLUSTER", "MEET", *node.address, node.options[3])
-        self.until_agreed()
+        until(self._have_met)
         for number, node in enumerate(self.nodes[masters:]):
             master = self.masters[number % masters]
             node.ask("CLUSTER", "REPLICATE", self.id_of(master))
@@ -482,18 +486,28 @@ class Cluster:
 
     def until_agreed(self, replicas: int = 0) -> None:
         """Wait until every node knows who serves which slots."""
+        until(lambda: self._agree(replicas))
 
-        def agree() -> bool:
-            return all(
-                len({slot for first, last, *_ in slots for slot in (first, last)})
-                == 2 * len(self.masters)
-                and all(len(nodes) == 1 + replicas for _, _, *nodes in slots)
-                for slots in (node.ask("CLUSTER", "SLOTS") for node in self.nodes)
-            ) and all(
-                "cluster_state:ok" in node.ask("CLUSTER", "INFO") for node in self.nodes
-            )
+    def _agree(self, replicas: int = 0) -> bool:
+        return all(
+            len({slot for first, last, *_ in slots for slot in (first, last)})
+            == 2 * len(self.masters)
+            and all(len(nodes) == 1 + replicas for _, _, *nodes in slots)
+            for slots in (node.ask("CLUSTER", "SLOTS") for node in self.nodes)
+        ) and all(
+            "cluster_state:ok" in node.ask("CLUSTER", "INFO") for node in self.nodes
+        )
 
-        until(agree)
+    def _have_met(self) -> bool:
+        """Introduce the nodes that the first one does not know. Tell whether all agree.
+
+        One that does not answer in time is forgotten again.
+        """
+        known = self.nodes[0].ask("CLUSTER", "NODES")
+        for node in self.nodes[1:]:
+            if f":{node.port}@" not in known:
+                self.nodes[0].ask("CLUSTER", "MEET", *node.address, node.options[3])
+        return self._agree()
 
     @contextmanager
     def moving(self, slot: int, source: Node, target: Node) -> Iterator[None]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -198,13 +200,21 @@ def test_whatever_a_cache_raises_is_an_outage(
 
 class TestConnections:
     def test_that_cannot_be_made(
-        self, settings: Any, monkeypatch: pytest.MonkeyPatch
+        self,
+        settings: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         """That is an outage, and nothing is left that cannot be closed.
 
         Mutants: cache-that-was-not-made-is-closed.
         """
         settings.CACHES = {"default": {"BACKEND": "no.such.Cache"}}
+        # A record that pytest keeps would hold the error, and with it what is left.
+        caplog.set_level(logging.CRITICAL, "realtime_ticket")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()  # what other tests have left
         unraised: list[object] = []
         monkeypatch.setattr(sys, "unraisablehook", unraised.append)
         with using(CacheBackend()) as service, pytest.raises(StorageError) as caught:

@@ -221,7 +221,7 @@ class TestTrouble:
             started = time.monotonic()
             with pytest.raises(OSError):
                 backend.pop(GOOD)
-            assert 0.9 < time.monotonic() - started < 1.9
+            assert 0.9 < time.monotonic() - started < 4.5
             backend.close()
 
     @pytest.mark.parametrize("way", ["poll", "select"])

@@ -453,7 +453,7 @@ class TestTrouble:
             started = await submit_all(commit, "a", "b")
             await until(storage.entered)
             waiting = await submit_all(commit, "c")
-            with within(1):
+            with within(WAIT / 2):  # the gate holds for WAIT
                 outcomes = await asyncio.gather(
                     *started, *waiting, return_exceptions=True
                 )

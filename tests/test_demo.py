@@ -23,9 +23,12 @@ from tests.helpers import CLAIMS
 from tests.processes import free_ports
 
 ROOT = Path(__file__).parent.parent
+EXPIRE = 10
+"""Seconds that tickets live: a server that has just started may need some of them."""
+
 STEPS = [
     "1. alice logs in to Django.",
-    "2. POST /ticket/ gives a ticket for 3 seconds: rt_",
+    f"2. POST /ticket/ gives a ticket for {EXPIRE} seconds: rt_",
     "3. The realtime server consumes it and says: Hello, alice!",
     "4. The same ticket again is refused: HTTP 401",
     "5. A ticket that waited too long is refused: HTTP 401",
@@ -33,12 +36,13 @@ STEPS = [
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    django, realtime = map(str, free_ports())
-    ports = {"DEMO_DJANGO_PORT": django, "DEMO_REALTIME_PORT": realtime}
+    names = "DEMO_DJANGO_PORT", "DEMO_REALTIME_PORT", "DEMO_REDIS_PORT"
+    numbers = {name: str(servers.free_port()) for name in names}
+    numbers["DEMO_EXPIRE"] = str(EXPIRE)
     return subprocess.run(
         [sys.executable, "-m", "examples.demo", "--once", *arguments],
         cwd=ROOT,
-        env={**os.environ, **ports, "REDIS_URL": "", **environment},
+        env={**os.environ, **numbers, "REDIS_URL": "", **environment},
         capture_output=True,
         text=True,
         timeout=180,

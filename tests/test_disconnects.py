@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -34,7 +35,7 @@ from realtime_ticket.receivers import connect
 from realtime_ticket.sessions import SESSION_NAME
 from tests.accounts.models import Colleague, Customer, Person, Robot
 from tests.disconnects import FAILING, Heard
-from tests.helpers import eventually, shown, within
+from tests.helpers import eventually, shown
 from tests.requests import a_request
 
 pytestmark = pytest.mark.usefixtures("empty_storage")
@@ -643,8 +644,9 @@ class TestDisconnect:
     ) -> None:
         """Many users are in one entry, so there are few."""
         User.objects.bulk_create(User(username=str(n)) for n in range(10_000))
-        with within(2):
-            disconnect(User.objects.all())
+        started = time.thread_time()  # other work of the machine is none of ours
+        disconnect(User.objects.all())
+        assert time.thread_time() - started < 2
         assert len(heard[0][0]) == 10_000
         assert len(journal()) < 40
 

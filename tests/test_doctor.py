@@ -40,7 +40,15 @@ from realtime_ticket.backends.redis_cluster import RedisClusterBackend
 from realtime_ticket.backends.redis_sentinel import RedisSentinelBackend
 from realtime_ticket.models import StoredTicket
 from tests import servers
-from tests.helpers import NOWHERE, eventually, real_redis, silent_server, using, within
+from tests.helpers import (
+    NOWHERE,
+    clients_of,
+    eventually,
+    real_redis,
+    silent_listener,
+    using,
+    within,
+)
 from tests.servers import Node
 
 BACKENDS = "realtime_ticket.backends."
@@ -135,6 +143,7 @@ class BreaksInRaces(OnRedis):
 
 
 _expiry = doctor._expiry
+GRACE = doctor.GRACE
 
 
 @pytest.fixture(autouse=True)
@@ -233,11 +242,15 @@ class TestHealthyStorages:
         figures = found["race"]["figures"]
         assert figures == {"races": 25, "racers": 16, "most winners": 1}
         figures = found["latency"]["figures"]
-        assert 0 < figures["median"] <= figures["p99"] < 1000
+        assert 0 < figures["median"] <= figures["p99"]
 
-    def test_memcached(self, configure: Any) -> None:
-        """Several servers of one version are one finding."""
+    def test_memcached(self, configure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Several servers of one version are one finding.
+
+        They count whole seconds, and on a busy machine they count late.
+        """
         servers.require("memcached")
+        monkeypatch.setattr(doctor, "GRACE", GRACE)
         configure(MEMCACHED, MEMCACHED={"servers": [str(p) for p in servers.MEMCACHED]})
         found = findings()
         assert list(found) == [
@@ -353,7 +366,7 @@ class TestOutages:
     def test_a_storage_that_is_down(self, configure: Any) -> None:
         """One error, and no examination, at once."""
         configure(REDIS, REDIS={"unix_socket_path": NOWHERE})
-        with within(1):
+        with within(4):
             found = findings()
         assert list(found) == ["storage"]
         assert found["storage"]["message"] == (
@@ -364,10 +377,10 @@ class TestOutages:
 
     def test_a_storage_that_is_frozen(self, configure: Any, tmp_path: Path) -> None:
         """The same, after two timeouts."""
-        with silent_server(tmp_path / "s") as path:
-            configure(REDIS, REDIS={"unix_socket_path": path})
-            with within(3):
-                assert list(findings()) == ["storage"]
+        with silent_listener(tmp_path / "s") as listener:
+            configure(REDIS, REDIS={"unix_socket_path": listener.getsockname()})
+            assert list(findings()) == ["storage"]
+            assert clients_of(listener) == 2
 
     def test_a_storage_that_fails_meanwhile(
         self, configure: Any, watcher: redis.Redis

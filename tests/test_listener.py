@@ -205,12 +205,13 @@ def test_a_thread_that_was_killed_is_replaced(
 
 
 def test_a_storage_that_is_down_from_the_start_admits_nobody_and_says_so_at_once(
-    live: LiveTickets, backend: Backend
+    live: LiveTickets, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("realtime_ticket.live.MAX_SILENCE", WAIT)
     backend.error = OSError()
-    with within(2), pytest.raises(StorageError, match="cannot be read"):
+    with within(WAIT / 2), pytest.raises(StorageError, match="cannot be read"):
         Connection(live)
-    with within(2), pytest.raises(StorageError, match="cannot be read"):
+    with within(WAIT / 2), pytest.raises(StorageError, match="cannot be read"):
         asyncio.run(live.awatch(new_ticket(), print))  # type: ignore[arg-type]
     backend.error = None
     deadline = time.monotonic() + WAIT

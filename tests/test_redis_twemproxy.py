@@ -33,7 +33,8 @@ def port(nodes: list[Node], tmp_path_factory: pytest.TempPathFactory) -> Iterato
     statistics = str(servers.free_port())
     words = [servers.find("nutcracker"), "-a", "127.0.0.1", "-s", statistics, "-c"]
     folder = tmp_path_factory.mktemp("twemproxy")
-    with redis_proxies.proxy("nutcracker.yml", words, folder, nodes) as port:
+    patient = "timeout: 500", "timeout: 10000"  # a busy machine may need a second
+    with redis_proxies.proxy("nutcracker.yml", words, folder, nodes, patient) as port:
         yield port
 
 

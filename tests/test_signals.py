@@ -255,9 +255,10 @@ class TestInAnEventLoopOfItsOwn:
         assert record.args == ("ticket_rejected", 4)
 
     def test_who_waits_is_not_forgotten_when_all_tasks_are_cancelled(
-        self, connect: Callable[[Signal, Any], None]
+        self, connect: Callable[[Signal, Any], None], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A test, or a framework, may cancel what it does not know."""
+        monkeypatch.setattr(signal_queue, "MAX_WAIT", WAIT)
 
         async def receiver(**kwargs: object) -> None:
             entered.set()
@@ -275,7 +276,7 @@ class TestInAnEventLoopOfItsOwn:
             await until(entered.is_set)
             for task in asyncio.all_tasks() - mine:
                 task.cancel()
-            with within(0.4):
+            with within(WAIT / 2):
                 await asyncio.gather(*calls)
 
         asyncio.run(scene())

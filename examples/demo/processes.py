@@ -107,7 +107,7 @@ def redis_url(log: Path) -> Iterator[str]:
             "Ubuntu: apt install redis-server; macOS: brew install redis), or say "
             "where yours is: REDIS_URL=redis://localhost:6379/0"
         )
-    port = free_port(0)
+    port = free_port(int(os.environ.get("DEMO_REDIS_PORT", 0)))
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     with Process("Redis", command, port=port, log=log):
         yield f"redis://127.0.0.1:{port}/0"

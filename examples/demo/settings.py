@@ -59,7 +59,8 @@ DATABASES = {
     }
 }
 
-REALTIME_TICKET_EXPIRE = 3  # so that the demo need not wait long to see one expire
+# A few seconds, so that the demo need not wait long to see one expire.
+REALTIME_TICKET_EXPIRE = int(os.environ.get("DEMO_EXPIRE", 3))
 REALTIME_TICKET_AUDIENCES = ["another-server"]
 REALTIME_TICKET_SERVICE_KEYS = ["the-demo-listens-on-the-loopback-interface-only"]
 
