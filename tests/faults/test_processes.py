@@ -415,11 +415,12 @@ class TestLeaving:
 
     @on("Redis", "Memcached", "Django's RedisCache")
     def test_does_not_wait_for_a_frozen_storage(self, given: Storage) -> None:
-        """The batch under way is waited for as long as any call, and no longer.
+        """A batch in a thread is waited for as long as any call, and no longer.
 
-        PostgreSQL's driver has no bound of its own: a process waits for a frozen one.
+        An event loop's own batch, on Redis, is not waited for. PostgreSQL's driver has
+        no bound of its own: a process waits for a frozen one.
 
-        Mutants: redis-waits-five-seconds, memcached-waits-five-seconds.
+        Mutants: memcached-waits-five-seconds.
         """
         with program(
             "leaving", given.name, given.node.port, "running_batch"
