@@ -84,8 +84,9 @@ class Load:
 
     def __exit__(self, kind: object, *exc: object) -> None:
         self._end.set()
+        deadline = time.monotonic() + PATIENCE
         for thread in self._threads:
-            thread.join(PATIENCE)
+            thread.join(max(0, deadline - time.monotonic()))
         if kind is not None:
             return  # what failed in the block says more
         assert not any(thread.is_alive() for thread in self._threads), "a call hangs"
