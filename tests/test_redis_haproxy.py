@@ -42,7 +42,10 @@ def behind(nodes: list[Node], folder: Path, *edits: tuple[str, str]) -> Iterator
 
 
 def leads_to_a_master(port: int) -> bool:
-    """HAProxy closes connections to a server when its checks of that server fail."""
+    """Return whether HAProxy connects to a master.
+
+    Just started, it may connect to a replica, and hang up when its checks have failed.
+    """
     with redis.Redis(port=port) as client, suppress(redis.ConnectionError):
         return client.info("replication")["role"] == "master"
     return False
