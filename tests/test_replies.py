@@ -523,7 +523,8 @@ class TestReplies:
 
     @pytest.mark.parametrize("way", ["closed", "reset"])
     def test_that_never_come(self, way: str) -> None:
-        """A connection that ends is an outage at once, not after a second.
+        """A connection that ends is an outage at once, not after a second, and needs no
+        thread.
 
         Mutants: request-waits-on-a-reset.
         """
@@ -544,6 +545,7 @@ class TestReplies:
             using(on_port(port, socket_timeout=30)) as service,
         ):
             run(scene())
+            assert not has_thread(service)
 
     def test_with_errors_fail_their_own_calls(self) -> None:
         """Redis is full: nothing can be added, and what is there can be popped. The
