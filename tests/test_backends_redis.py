@@ -311,6 +311,7 @@ class TestErrorReplies:
             with pytest.raises(redis.exceptions.NoPermissionError):
                 backend._exchange([command])
         assert consumer.consume(ticket.value) == ticket
+        assert consumer.consume(unspent).value == unspent
         for service in (issuer, consumer):
             service.close()
         for name in users:
