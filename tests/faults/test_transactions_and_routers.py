@@ -206,7 +206,7 @@ class TestAtomicRequests:
     def test_issuing_works(self, client: Client) -> None:
         """The ticket is there when the response is.
 
-        Mutants: database-issues-for-good.
+        Mutants: database-only-reads.
         """
         value = client.post("/ticket/").json()["message"]
         assert is_good(get_service(), value)
