@@ -293,12 +293,21 @@ def hide_package(monkeypatch: pytest.MonkeyPatch, package: str, *users: str) -> 
     monkeypatch.setattr(sys, "meta_path", [_Hidden(package), *sys.meta_path])
 
 
-def eventually(condition: Callable[[], bool], seconds: float = WAIT) -> bool:
-    """Wait until the condition holds. Return whether it did in time."""
+def eventually(
+    condition: Callable[[], bool],
+    seconds: float = WAIT,
+    *,
+    despite: Sequence[type[Exception]] = (),
+) -> bool:
+    """Wait until the condition holds. Return whether it did in time.
+
+    It does not hold yet while it raises one of the errors of ``despite``.
+    """
     pause = threading.Event()
     for _ in range(int(seconds / 0.01)):
-        if condition():
-            return True
+        with suppress(*despite):
+            if condition():
+                return True
         pause.wait(0.01)
     return condition()
 

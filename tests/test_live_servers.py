@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,7 +106,9 @@ class Scenario:
         """Return what happened, if not everything has happened in time, too."""
         websockets = [f"/{kind}/polite" for kind in POLITE]
         streams = ["/stream/polite"]
+        talkers = {*STUBBORN}
         if self.name == FRAMEWORK_SERVER:
+            talkers.add("/channels/polite")
             websockets += [f"/{kind}/polite" for kind in FRAMEWORKS]
             streams += ["/starlette/polite/events"]
         clients = [
@@ -116,15 +118,17 @@ class Scenario:
             self.refused("/hesitant/polite"),
         ]
         tasks = [asyncio.create_task(client) for client in (*clients, self.other())]
-        others, talkers = 1, STUBBORN
-        if self.name == FRAMEWORK_SERVER:
-            others, talkers = 2, [*STUBBORN, "/channels/polite"]
-        all_of_them = len(clients) + others
-        assert await self.until("accepted", all_of_them, START), self.report
-        assert await self.until("heard", len(talkers), START, talkers), self.report
+        others = 2 if self.name == FRAMEWORK_SERVER else 1
+        everyone = len(clients) + others
+        assert await self.until(
+            lambda: len(self.paths("accepted")) >= everyone, START
+        ), self.report
+        assert await self.until(lambda: self.paths("heard") >= talkers, START), (
+            self.report
+        )
         self.report.disconnected_at = time.monotonic()
         await self.service.adisconnect(self.name, session="out")
-        await self.until("end", len(clients), PATIENCE)
+        await self.until(lambda: len(self.paths("end")) >= len(clients), PATIENCE)
         self.is_over.set()
         await asyncio.wait(tasks, timeout=PATIENCE)
         for task in tasks:
@@ -133,17 +137,16 @@ class Scenario:
         self.read()
         return self.report
 
-    async def until(
-        self, event: str, count: int, seconds: float, paths: Collection[str] = ()
-    ) -> bool:
-        """Wait until so many applications, of any paths or of these, have noted this
-        event. Return whether so.
-        """
+    def paths(self, event: str) -> set[str]:
+        """Return the paths of the applications that have noted this event."""
+        return {p for p in self.report.events if event in self.report.names(p)}
+
+    async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Wait until this holds of what they have noted. Return whether it does."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.read()
-            events = [self.report.names(p) for p in paths or self.report.events]
-            if sum(event in names for names in events) >= count:
+            if condition():
                 return True
             await asyncio.sleep(0.05)
         return False

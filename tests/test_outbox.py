@@ -12,7 +12,7 @@ import pytest
 
 from realtime_ticket import OpenTransaction, StorageError, TicketService, outbox
 from realtime_ticket.live import LiveTickets
-from tests.helpers import WAIT
+from tests.helpers import WAIT, eventually
 from tests.journals import Clocks, Store, entry
 
 
@@ -76,9 +76,7 @@ def test_the_thread_closes_its_connections_and_ends(
 ) -> None:
     service.disconnect(7, background=True)
     assert service.outbox.join(WAIT)
-    deadline = time.monotonic() + WAIT
-    while store.closed == 0 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert eventually(lambda: store.closed > 0)
     assert store.closed == 1
     service.disconnect(8, background=True)
     assert service.outbox.join(WAIT)
@@ -114,9 +112,7 @@ def test_a_storage_that_stays_down_is_given_up_and_logged(
     store.is_down = lambda key: True
     with pytest.raises(StorageError):
         service.disconnect(7)
-    deadline = time.monotonic() + WAIT
-    while not service.outbox.join(0) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert eventually(lambda: service.outbox.join(0))
     (lost,) = [each for each in caplog.records if "lost" in each.getMessage()]
     assert lost.levelno == logging.ERROR
     assert lost.getMessage().startswith("A disconnect is lost: the storage failed")
@@ -279,9 +275,7 @@ def test_a_storage_that_loses_its_memory_gets_the_disconnect_again(
     lost = dict(store.texts)
     store.texts.clear()
     clock.advance(1)
-    deadline = time.monotonic() + WAIT
-    while store.closed == 0 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert eventually(lambda: store.closed > 0)
     assert {key: text for key, (text, _) in store.texts.items()} == {
         key: text for key, (text, _) in lost.items()
     }
@@ -306,9 +300,7 @@ def test_a_cache_of_django_may_be_redis_and_is_not_trusted(
     service.disconnect(7)
     store.texts.clear()
     clock.advance(1)
-    deadline = time.monotonic() + WAIT
-    while store.closed == 0 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert eventually(lambda: store.closed > 0)
     assert len(store.texts) == 1
 
 
@@ -318,9 +310,7 @@ def test_a_storage_that_stays_down_is_not_asked_again_for_ever(
     monkeypatch.setattr("realtime_ticket.outbox.KEEP", 0.1)
     service.disconnect(7)
     store.is_down = lambda key: True
-    deadline = time.monotonic() + WAIT
-    while store.closed == 0 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert eventually(lambda: store.closed > 0)
     assert store.closed == 1
 
 
@@ -331,7 +321,5 @@ def test_a_service_that_is_closed_writes_nothing_again(
     service.close()
     store.texts.clear()
     closed = store.closed
-    deadline = time.monotonic() + WAIT
-    while store.closed == closed and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert eventually(lambda: store.closed > closed)
     assert store.texts == {}

@@ -39,9 +39,7 @@ def record() -> Record:
 
 @pytest.fixture
 def given(
-    request: pytest.FixtureRequest,
-    django_db_setup: None,
-    django_db_blocker: Any,
+    request: pytest.FixtureRequest, django_db_setup: None, django_db_blocker: Any
 ) -> Iterator[Storage]:
     """Give the storage that the test is parametrized with, in order, to be broken."""
     servers.need(KINDS[request.param][0])

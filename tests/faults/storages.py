@@ -21,7 +21,7 @@ from tests import servers
 from tests.faults.nodes import MariaDBNode, MemcachedNode, PostgreSQLNode
 from tests.faults.proxy import Proxy
 
-PATIENCE = 5
+PATIENT = 5
 """Seconds that a call may wait for its storage where none may fail."""
 
 
@@ -40,7 +40,7 @@ class Storage:
 
     def patient_backend(self) -> BaseBackend:
         """Return one of which no call may fail, whatever else the machine does."""
-        return self.make_backend(self.proxy.port, PATIENCE)
+        return self.make_backend(self.proxy.port, PATIENT)
 
     def mend(self) -> None:
         """Undo whatever a test that failed has left."""

@@ -14,7 +14,7 @@ from realtime_ticket.backends.memcached import MemcachedBackend
 from tests import servers
 from tests.faults.load import BOUND, BULKY, DOORS, Load
 from tests.faults.nodes import MemcachedNode
-from tests.faults.storages import PATIENCE, on_memcached
+from tests.faults.storages import PATIENT, on_memcached
 from tests.helpers import CLAIMS, using
 
 FAULTS = {
@@ -98,7 +98,7 @@ class TestMemory:
 
         Mutants: memcached-only-reads, doctor-overlooks-memcached.
         """
-        backend = on_memcached(full.port, PATIENCE)
+        backend = on_memcached(full.port, PATIENT)
         with using(backend) as service, Load(service, door) as load:
             assert load.goes_on()
             poured = [service.issue(BULKY, expire=60) for _ in range(2000)]

@@ -19,9 +19,8 @@ from realtime_ticket.backends.base import BaseBackend
 from realtime_ticket.backends.memcached import MemcachedBackend
 from realtime_ticket.backends.redis import RedisBackend
 from tests import servers
-from tests.faults import storages
 from tests.faults.load import BOUND, BULKY, DOORS, Load, lets_in
-from tests.faults.storages import KINDS, PATIENCE, Storage
+from tests.faults.storages import KINDS, PATIENT, Storage, on_redis
 from tests.helpers import CLAIMS, eventually, using
 from tests.servers import Node
 
@@ -32,7 +31,7 @@ DECIDE_AT_ONCE = ["Redis", "PostgreSQL", "MariaDB"]
 Trouble = Callable[[Node], AbstractContextManager[None]]
 
 every_door = pytest.mark.parametrize("door", DOORS)
-on_redis = pytest.mark.parametrize(
+every_redis = pytest.mark.parametrize(
     "make_backend",
     [
         pytest.param(make_backend, id=name)
@@ -54,7 +53,7 @@ def node() -> Iterator[Node]:
 @contextmanager
 def under_load(node: Node, door: str, patience: int | None = None) -> Iterator[Load]:
     """Use this Redis from all sides until the block ends."""
-    backend = storages.on_redis(node.port, patience)
+    backend = on_redis(node.port, patience)
     with using(backend) as service, Load(service, door) as load:
         yield load
 
@@ -143,7 +142,7 @@ every_trouble = pytest.mark.parametrize("name", TROUBLES)
 
 class TestErrorReplies:
     @every_trouble
-    @on_redis
+    @every_redis
     def test_are_outages_that_pass(
         self, node: Node, make_backend: Callable[[int], BaseBackend], name: str
     ) -> None:
@@ -243,7 +242,7 @@ class TestDisturbances:
 
         Mutants: redis-only-reads.
         """
-        with under_load(node, door, PATIENCE) as load:
+        with under_load(node, door, PATIENT) as load:
             for _ in range(10):
                 aside = load.service.issue(CLAIMS, expire=60)
                 node.ask("FLUSHALL")
@@ -291,7 +290,7 @@ class TestDisturbances:
         """
         servers.need("old-redis")
         node = Node("--rename-command", "GETDEL", "")
-        with under_load(node, door, PATIENCE) as load:
+        with under_load(node, door, PATIENT) as load:
             for _ in range(10):
                 assert load.goes_on(5)
                 node.ask("SCRIPT", "FLUSH")
@@ -326,7 +325,7 @@ class TestMemory:
 
         Mutants: redis-only-reads, doctor-minds-no-eviction.
         """
-        with under_load(node, door, PATIENCE) as load:
+        with under_load(node, door, PATIENT) as load:
             service = load.service
             assert load.goes_on()
             limit(node, policy)

@@ -14,17 +14,16 @@ from django.db import connections
 from realtime_ticket import TicketService
 from realtime_ticket.backends.database import DatabaseBackend
 from tests.faults.load import Load
-from tests.faults.storages import KINDS, PATIENCE
+from tests.faults.storages import KINDS
 
 SQLITE = "SQLite"
 
 
-def service_on(kind: str, place: str, *, patient: bool = False) -> TicketService:
+def service_on(kind: str, place: str, patience: int | None = None) -> TicketService:
     """Return a service on a storage of this kind, at this port (SQLite: this path)."""
     django.setup()
     if kind != SQLITE:
-        make_backend = KINDS[kind][2]
-        return TicketService(make_backend(int(place), PATIENCE if patient else None))
+        return TicketService(KINDS[kind][2](int(place), patience))
     connections.settings["default"] |= {"NAME": place}
     call_command("migrate", "realtime_ticket", verbosity=0)
     return TicketService(DatabaseBackend())

@@ -15,6 +15,7 @@ from typing import Any
 from realtime_ticket import Ticket, TicketService
 from tests.faults.load import DOORS, PATIENCE, Load
 from tests.faults.programs.common import SQLITE, figures_of, say, service_on
+from tests.faults.storages import PATIENT
 
 CHILDREN = 4
 PAIRS = 300
@@ -22,7 +23,7 @@ SHARED = 100
 
 
 def main(kind: str, place: str) -> None:
-    service = service_on(kind, place, patient=True)
+    service = service_on(kind, place, PATIENT)
     ours = Load(service, "sync")
     shared = [ticket for _ in range(SHARED) if (ticket := ours.issue())]
     # SQLite's library has locks that a fork copies locked when a thread holds them.

@@ -18,6 +18,7 @@ from gevent.event import Event  # noqa: E402
 
 from tests.faults.load import Load  # noqa: E402
 from tests.faults.programs.common import figures_of, say, service_on  # noqa: E402
+from tests.faults.storages import PATIENT  # noqa: E402
 
 MANY, FEW = 250, 25
 """Pairs of greenlets: both of a pair show the same tickets."""
@@ -27,7 +28,8 @@ ROUNDS = 8
 
 
 def main(kind: str, place: str, way: str = "") -> None:
-    service, kills = service_on(kind, place, patient=way == "patient"), way == "kills"
+    service = service_on(kind, place, PATIENT if way == "patient" else None)
+    kills = way == "kills"
     load, victims = Load(service, "sync"), Load(service, "sync")
     over = Event()
     pairs = [gevent.spawn(go_on, load, over) for _ in range(FEW if kills else MANY)]
