@@ -166,6 +166,17 @@ class TestDatabaseCache:
             kept = service.issue(CLAIMS)
         assert service.consume(kept.value) == kept
 
+    def test_close_ends_no_transaction(self) -> None:
+        """What was written in it is kept.
+
+        Mutants: cache-close-ends-a-transaction.
+        """
+        service = TicketService(CacheBackend(alias="database"))
+        with transaction.atomic():
+            ticket = service.issue(CLAIMS)
+            service.close()
+        assert service.consume(ticket.value) == ticket
+
 
 @pytest.mark.django_db
 def test_other_caches_mind_no_transaction(backend: CacheBackend) -> None:
