@@ -547,7 +547,7 @@ class TestAnApplicationThatDoesNotReturn:
             ready.set()
             for _ in range(3):
                 try:
-                    await asyncio.sleep(3600)
+                    await asyncio.sleep(5)
                 except asyncio.CancelledError:
                     cancellations += 1
 

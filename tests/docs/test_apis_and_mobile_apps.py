@@ -55,11 +55,12 @@ from django.core.management import call_command
 call_command("migrate", run_syncdb=True, verbosity=0)
 from django.contrib.auth import get_user_model
 from rest_framework.authtoken.models import Token
-for name in ("ana", "bob", "dan", "eve"):
+for name in ("ana", "bob", "dan", "eve", "fay"):
     user = get_user_model()(email=f"{name}@example.com", is_active=name != "eve")
     user.set_password("a pass phrase")
     user.save()
-    print(user.pk, Token.objects.create(user=user))
+    token = "none" if name == "fay" else Token.objects.create(user=user)
+    print(user.pk, token)
 """
 ANA = {"email": "ana@example.com", "password": "a pass phrase"}
 
@@ -78,10 +79,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def people(project: Project) -> dict[str, Person]:
-    """Ana and bob, dan whose token is deleted, and eve who is deactivated."""
+    """Ana and bob, dan whose token is deleted, eve who is deactivated, and fay who has
+    no token."""
     lines = project.run(CREATE).splitlines()
     people = (Person(*line.split()) for line in lines)
-    return dict(zip(("ana", "bob", "dan", "eve"), people, strict=True))
+    return dict(zip(("ana", "bob", "dan", "eve", "fay"), people, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -261,13 +263,31 @@ def test_a_token_that_is_deleted_ends_its_connections(
     assert http.post("/api/ticket/", headers=token).status_code == 401
 
 
+def test_a_logout_of_a_user_without_a_token_ends_their_connections(
+    http: httpx.Client, people: dict[str, Person], realtime: str
+) -> None:
+    """One that logs in by Simple JWT only."""
+    fay = ANA | {"email": "fay@example.com"}
+    access = http.post("/api/login/jwt/", json=fay).json()["access"]
+    header = {"Authorization": f"Bearer {access}"}
+    value = http.post("/api/ticket/", headers=header).json()["message"]
+    with connected(realtime, value) as app:
+        assert app.recv() == "Hello, fay@example.com!"
+        assert http.post("/api/logout/", headers=header).status_code == 204
+        assert ended(app)[0] == 4401
+
+
 def test_an_outage_is_a_503_and_users_are_found_again(
     project: Project, people: dict[str, Person]
 ) -> None:
-    """The 503 says when to ask again. A UUID in a ticket is the key of a row."""
-    ana, bob = people["ana"], people["bob"]
+    """The 503 says when to ask again. A logout succeeds, and its token is gone.
+
+    A UUID in a ticket is the key of a row.
+    """
+    ana, bob, fay = people["ana"], people["bob"], people["fay"]
     code = f"""
 from django.test import Client, override_settings
+from rest_framework.authtoken.models import Token
 from realtime_ticket import get_service, get_user
 service = get_service()
 claims = {{"id": "{ana.id}", "username": "ana@example.com"}}
@@ -283,7 +303,10 @@ with override_settings(REALTIME_TICKET_REDIS="redis://127.0.0.1:1"):
     for path in {APP_URLS}:
         answer = Client().post(path, headers=headers)
         print(answer.status_code, answer["Retry-After"])
+    headers = {{"Authorization": f"Token {{Token.objects.create(user_id='{fay.id}')}}"}}
+    for path in ("/api/logout/", "/api/logout/"):
+        print(Client().post(path, headers=headers).status_code)
 """
     outages = ["503 1"] * (len(TOKEN_URLS) + len(APP_URLS))
-    printed = [f"{ana.id} ana@example.com", *outages]
+    printed = [f"{ana.id} ana@example.com", *outages, "204", "401"]
     assert project.run(code).splitlines() == printed

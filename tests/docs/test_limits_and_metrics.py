@@ -25,17 +25,19 @@ from prometheus_client import REGISTRY
 from realtime_ticket import InvalidTicket, get_service
 from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.tickets import new_value
-from tests.docs.pages import FENCES
+from tests.docs.pages import write_files
+from tests.docs.projects import Project
 
+PAGE = "limits-and-metrics.md"
 CLAIMS = {"id": 7, "username": "ana"}
 
 
 @pytest.fixture
 def module(project: Path) -> Callable[[str], Any]:
     """Import a file of the page by its name."""
-    for fence in FENCES["limits-and-metrics.md"]:
-        if fence.file:
-            fence.write(project)
+    write_files(PAGE, project)
+    urls = project / "urls.py"
+    urls.write_text(f"urlpatterns = []\n{urls.read_text()}")
     return importlib.import_module
 
 
@@ -82,6 +84,14 @@ def test_a_user_who_asks_too_often_is_told_when_to_come_back(
     assert statuses("ana", 32) == [200] * 30 + [429] * 2
     assert statuses("bob", 1) == [200]
     cache.clear()
+
+
+def test_a_limit_that_each_process_counts_for_itself_is_reported(
+    tmp_path: Path,
+) -> None:
+    """By the check of django-ratelimit, once it is an app."""
+    code = "from django.core import checks\nprint([e.id for e in checks.run_checks()])"
+    assert "django_ratelimit.E003" in Project.of_page(PAGE, tmp_path).run(code)
 
 
 def test_prometheus_counts_what_happens_to_tickets(

@@ -64,8 +64,11 @@ def test_pages_of_servers_are_of_one_shape(page: str) -> None:
 
 @pytest.mark.parametrize("page", sorted(SERVER_PAGES))
 def test_pages_show_the_files_of_the_example(page: str) -> None:
-    """And all that the reader needs: what is run, and what that imports."""
+    """By their names, and all that the reader needs: what is run, and what that
+    imports."""
     included = re.findall(r"^```\{literalinclude\} (.+)$", read(page), re.M)
+    captions = re.findall(r"^:caption: (.+)$", read(page), re.M)
+    assert captions == [Path(path).name for path in included]
     paths = {(PAGES[page].parent / path).resolve() for path in included}
     code = {
         path
