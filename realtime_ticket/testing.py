@@ -255,7 +255,7 @@ class BackendContract:
             dead, alive = keys[:2]
             items = [Item(dead, "dead", 1), Item(alive, "alive", _LIFETIME)]
             assert store.add_many(items) == [True, True]
-            time.sleep(1.6)
+            time.sleep(2)
             assert store.read_many([dead, alive]) == [None, "alive"]
 
     def test_reading_may_be_large(self) -> None:
@@ -405,7 +405,7 @@ class BackendContract:
     _observed: ClassVar[_Aged]
 
     def _aged(self) -> _Aged:
-        """Return what became of texts in two seconds, which a class waits once for."""
+        """Return what became of texts in three seconds. A class waits for them once."""
         cls = type(self)
         if "_observed" not in vars(cls):
             cls._observed = self._age()
@@ -424,7 +424,7 @@ class BackendContract:
             time.sleep(0.9)
             text = store.pop(early)
             in_time = time.monotonic() - started < 1
-            time.sleep(1.6)
+            time.sleep(2)
             return _Aged(
                 second=second,
                 in_time=in_time,

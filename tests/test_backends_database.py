@@ -582,6 +582,7 @@ class TestRecovery:
 
         service = TicketService(DatabaseBackend(alias=remote))
         assert asyncio.run(session()) <= 1
+        connections[remote].close()  # this thread's, which is dead as well
 
     def test_an_idle_connection_is_tried_first(
         self, remote: str, monkeypatch: pytest.MonkeyPatch

@@ -61,10 +61,11 @@ def missing() -> str | None:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> bool:
+    """Wait until the condition holds, if only for a moment. Return whether it did."""
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
+    while not (holds := condition()) and time.monotonic() < deadline:
         time.sleep(0.02)
-    return condition()
+    return holds
 
 
 class Line:

@@ -219,11 +219,13 @@ def test_it_comes_back_with_the_network(page: Page, realtime: Realtime) -> None:
     page.connect(minDelay=50, maxDelay=60_000)
     page.wait_for("message")
     page.window.offline(True)
-    realtime.control(close=1012)
-    page.wait_for("ticketerror", 4)
-    page.window.evaluate(NOTE_ONLINE)
-    page.wait(IS_WAITING)
-    page.window.offline(False)
+    try:
+        realtime.control(close=1012)
+        page.wait_for("ticketerror", 4)
+        page.window.evaluate(NOTE_ONLINE)
+        page.wait(IS_WAITING)
+    finally:  # the window is of all tests
+        page.window.offline(False)
     page.wait_for("message", 2)
     online = page.window.evaluate("() => window.online")
     assert page.heard("connecting")[-1]["at"] - online < 1000
