@@ -149,7 +149,8 @@ def _long_expire() -> Iterator[checks.CheckMessage]:
         yield checks.Warning(
             f"REALTIME_TICKET_EXPIRE lets tickets live for {expire} seconds, but "
             f"disconnects are forgotten after {journal_expire}. Live connections "
-            "refuse an older ticket: its user may have logged out.",
+            "and consuming over HTTP refuse an older ticket: its user may have logged "
+            "out.",
             hint="Set REALTIME_TICKET_JOURNAL_EXPIRE to at least as much.",
             id="realtime_ticket.W023",
         )

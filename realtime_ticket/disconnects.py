@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -16,11 +15,10 @@ from django.db.models import Model, QuerySet
 from . import conf
 from .backends.base import require_read_many
 from .exceptions import OpenTransaction, StorageError
+from .logs import logger
 from .revocations import user_key
 from .sessions import ticket_id
 from .tickets import check_session
-
-logger = logging.getLogger("realtime_ticket")
 
 
 def disconnect(users: Any, *, session: str | None = None) -> None:

@@ -48,8 +48,9 @@ class Revoked(RealtimeTicketError):
     ``cause`` says why:
 
     - ``session``: the user logged out of the session that the ticket came from.
-    - ``user``: all connections of the user end. Their password was changed, they were
-      deactivated or deleted, or somebody disconnected them.
+    - ``user``: all connections of the user end, or all without a session. Their
+      password was changed, they were deactivated or deleted, an API token was revoked,
+      or somebody disconnected them.
     - ``doubt``: a disconnect may have been lost, so every client must show a new
       ticket.
     - ``age``: the connection reached its maximum age, or its session has expired.

@@ -64,8 +64,8 @@ class Journal:
         self.expire = expire
         self._last = Slot(0, 0)
 
-    def write(self, text: str) -> Slot:
-        """Put the text into the first free slot of this second, and return that slot.
+    def write(self, text: str) -> None:
+        """Put the text into the first free slot of this second.
 
         Where the server that holds the slot fails, another second's slot may be on one
         that works. Raise the last of the storage's errors when none of them takes it,
@@ -75,11 +75,11 @@ class Journal:
         last = second + _WRITER_AHEAD - 1
         while True:
             try:
-                slot = self._write(second, text)
+                self._write(second, text)
                 # A slow commit, or a process that was stopped.
                 if time.monotonic() - started > _WRITER_LATE:
                     raise StorageError("The storage took a disconnect too late.")
-                return slot
+                return
             except RealtimeTicketError:
                 raise  # no outage, or too late
             except self.backend.storage_errors:
@@ -87,14 +87,13 @@ class Journal:
                     raise
             second += 1
 
-    def _write(self, second: int, text: str) -> Slot:
+    def _write(self, second: int, text: str) -> None:
         # The last slot of ours is taken, and so are those before it. Threads that race
         # here only try a taken slot more.
         number = self._last.number if self._last.second == second else 0
         while not self.add(Slot(second, number), text):
             number += 1
-        self._last = slot = Slot(second, number)
-        return slot
+        self._last = Slot(second, number)
 
     def add(self, slot: Slot, text: str) -> bool:
         """Put the text into this slot. Return False where it is taken."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-
 from django.http import HttpRequest
 
 from .exceptions import NotAuthenticated, RealtimeTicketError, StorageError
+from .logs import logger
 from .shortcuts import issue_ticket
-
-logger = logging.getLogger("realtime_ticket")
 
 
 class LazyTicket:

@@ -1,22 +1,22 @@
-"""Reads the journal of disconnects: one thread for each service and process."""
+"""Reads the journal of disconnects: once for each service and process."""
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from threading import Event, Thread
 from typing import Final
 
 from .exceptions import Cause, InvalidTicket, Revoked, StorageError
 from .journal import OVERLAP, Journal
 from .journal_reader import JournalReader, Reading
+from .logs import logger
 from .tickets import Ticket
 from .watches import LATE_TOLERANCE, TOLERANCE, InDoubt, Watch, Watches
-
-logger = logging.getLogger("realtime_ticket")
 
 POLL: Final = 0.5
 """Seconds between two readings."""
@@ -45,9 +45,10 @@ _MEMORY_MARGIN: Final = 2 * OVERLAP
 class Listener:
     """Reads the journal twice a second, and ends the connections that it concerns.
 
-    The thread begins with the first connection. No exception ends it. Each process has
-    a state of its own: a fork copies neither the thread nor the connections, and may
-    copy a lock while it is held.
+    Its thread begins with the first connection, and so does one that ends connections
+    which are too old, because a reading may hang. No exception ends them. Each process
+    has a state of its own: a fork copies neither the threads nor the connections, and
+    may copy a lock while it is held.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -65,33 +66,33 @@ class Listener:
         last = self.last_read
         return last is not None and time.monotonic() - last <= MAX_SILENCE
 
-    def start(self) -> threading.Event:
-        """Start the thread if there is none. Return what is set after its first try."""
+    def start(self) -> Event:
+        """Start the threads if they do not run. Return what is set after the first try
+        to read."""
         state = self._state
         with state.lock:
-            if state.thread is None or not state.thread.is_alive():
-                state.stopped = threading.Event()
-                state.thread = threading.Thread(
-                    target=self._run,
-                    args=(state, state.stopped),
-                    name="realtime-ticket-listener",
-                    daemon=True,
-                )
+            if not (state.threads and all(map(Thread.is_alive, state.threads))):
+                state.stopped.set()  # for the other thread, if one was killed
+                state.stopped, state.tried = Event(), Event()
                 try:
-                    state.thread.start()
+                    state.threads = [
+                        self._start("clock", self._run_clock, state),
+                        self._start("listener", self._run, state),
+                    ]
                 except RuntimeError as exc:
-                    state.thread = None
+                    state.stopped.set()
                     raise StorageError("No thread can read the journal.") from exc
-        return state.tried
+            return state.tried
 
     def close(self) -> None:
-        """End the thread. The next connection starts another."""
+        """End the threads. The next connection starts others."""
         state = self._state
         with state.lock:
-            thread, state.thread = state.thread, None
+            threads, state.threads = state.threads, []
             state.stopped.set()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(MAX_SILENCE)
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(MAX_SILENCE)
 
     def watch(
         self,
@@ -122,16 +123,14 @@ class Listener:
         """
         state = self._state
         with state.reading:
-            with state.lock:
-                aged = state.watches.take_aged(time.monotonic())
-            _end(aged)
+            self._end_aged(state)
             reading = state.reader.read()
             with state.lock:
                 ended = self._hear(state, reading)
             _end(ended)
             state.reader.remember(reading)
             state.last_read = reading.monotonic
-        self._log(state, reading)  # last, because a filter of the project may raise
+        self._log(state, reading)
 
     @property
     def _state(self) -> _State:
@@ -139,7 +138,28 @@ class Listener:
         state = self._states.get(pid)
         return state or self._states.setdefault(pid, _State(self._journal))
 
-    def _run(self, state: _State, stopped: threading.Event) -> None:
+    def _start(self, name: str, run: Callable[..., None], state: _State) -> Thread:
+        thread = Thread(
+            target=run,
+            args=(state, state.stopped, state.tried),
+            name=f"realtime-ticket-{name}",
+            daemon=True,
+        )
+        thread.start()
+        return thread
+
+    def _run_clock(self, state: _State, stopped: Event, tried: Event) -> None:
+        """End connections whose time is over, also while a reading hangs."""
+        while not stopped.wait(POLL):
+            with suppress(BaseException):  # MemoryError, for example
+                self._end_aged(state)
+
+    def _end_aged(self, state: _State) -> None:
+        with state.lock:
+            aged = state.watches.take_aged(time.monotonic())
+        _end(aged)
+
+    def _run(self, state: _State, stopped: Event, tried: Event) -> None:
         """Poll until it is stopped, whatever happens."""
         is_blind = False
         while not stopped.is_set():
@@ -158,8 +178,9 @@ class Listener:
                 if is_blind:
                     logger.warning("The journal of disconnects can be read again.")
                 is_blind = False
-            state.tried.set()
+            tried.set()
             stopped.wait(POLL)
+        tried.set()  # if it was stopped before it began
         self._journal.backend.close()  # the connections of this thread
 
     def _admit(self, state: _State, watch: Watch) -> None:
@@ -201,7 +222,9 @@ class Listener:
             pair
             for disconnect in reading.disconnects
             for pair in state.watches.hear(
-                disconnect, late=reading.late, forget_at=forget_at
+                disconnect,
+                late=reading.late or reading.wall - disconnect.at > LATE_TOLERANCE,
+                forget_at=forget_at,
             )
         ]
         if reading.doubt:
@@ -225,10 +248,10 @@ class _State:
         self.last_read: float | None = None
         self.unlike: set[int] = set()
         """Lives of entries that are not the journal's, and were logged."""
-        self.thread: threading.Thread | None = None
-        self.stopped = threading.Event()
-        self.tried = threading.Event()
-        """Set when the thread has read, or failed to, for the first time."""
+        self.threads: list[Thread] = []
+        self.stopped = Event()
+        self.tried = Event()
+        """Set when they have read, or failed to, for the first time."""
 
     def forget(self, watch: Watch) -> None:
         with self.lock:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, get_args
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Final, get_args
 from .backends.base import require_read_many
 from .exceptions import InvalidTicket, Revoked
 from .listener import MAX_SILENCE
-from .tickets import Ticket
+from .tickets import Ticket, seconds_left
 from .watches import InDoubt, Watch
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ _LOOK_AGAIN: Final = 0.02
 class LiveTickets:
     """Ends connections when their user is disconnected, or logs out.
 
-    One instance serves all connections of a process; several of one service share one
-    thread, which reads the storage twice a second. It begins with the first connection.
+    One instance serves all connections of a process; several of one service share the
+    threads that read the storage twice a second. They begin with the first connection.
 
     - ``max_age``: seconds after which every connection must end, up to a tenth earlier
       by chance. None for no limit. A ticket whose session expires sooner ends its
@@ -90,9 +91,10 @@ class LiveTickets:
     def watch(self, ticket: Ticket, callback: Callable[[Revoked], object]) -> Watch:
         """Call ``callback`` with a Revoked when the connection must end.
 
-        It is called once at most, from the thread that reads the storage. It must not
-        wait: wake up the connection, and return. What it raises is logged. Close the
-        Watch that comes back when the connection has ended, or use it in ``with``.
+        It is called once at most, from a thread of the service; those of two
+        connections may run at the same time. It must not wait: wake up the connection,
+        and return. What it raises is logged. Close the Watch that comes back when the
+        connection has ended, or use it in ``with``.
 
         Raise InvalidTicket when the ticket's login has ended since it was issued, and
         StorageError when the storage could not be read for five seconds: refuse the
@@ -145,7 +147,7 @@ class LiveTickets:
         self.service.listener.poll()
 
     def close(self) -> None:
-        """End the thread, and close its connections. The next watch starts another."""
+        """End the threads and close their connections. The next watch starts others."""
         self.service.listener.close()
 
     def _watch(self, ticket: Ticket, end: Callable[[Revoked], object]) -> Watch:
@@ -154,8 +156,8 @@ class LiveTickets:
         ages = []
         if self.max_age is not None:
             ages.append(self.max_age * (1 - _EARLIER * random.random()))
-        if ticket.max_age is not None:
-            ages.append(ticket.max_age)
+        if (left := seconds_left(ticket, time.time())) is not None:
+            ages.append(left)
         return self.service.listener.watch(
             ticket, end, max_age=min(ages, default=None), in_doubt=self.in_doubt
         )

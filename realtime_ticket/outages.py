@@ -8,7 +8,6 @@ servers that give no code.
 from __future__ import annotations
 
 import itertools
-import logging
 import queue
 import re
 import socket
@@ -18,10 +17,9 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, TypeVar
 
 from .exceptions import StorageError
+from .logs import logger
 
 Failure = TypeVar("Failure", bound=BaseException)
-
-logger = logging.getLogger("realtime_ticket")
 
 PAUSE: Final = 60
 """Seconds in which a process logs an outage once."""

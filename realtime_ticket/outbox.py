@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
 import time
@@ -14,9 +13,8 @@ from typing import Final
 from weakref import WeakSet
 
 from .exceptions import StorageError
-from .journal import Journal, Slot
-
-logger = logging.getLogger("realtime_ticket")
+from .journal import Journal
+from .logs import logger
 
 KEEP: Final = 120.0
 """Seconds for which a disconnect is tried again. It is logged as lost after that."""
@@ -25,8 +23,7 @@ MAX_KEPT: Final = 10_000
 """Entries that wait in one process. Beyond, the oldest is given up."""
 
 CONFIRM_AFTER: Final = 2.5
-"""Seconds after which an entry that was written is written into its slot again, while
-readers still look there."""
+"""Seconds after which an entry that was written is written again."""
 
 AT_EXIT: Final = 3.0
 """Seconds that a process which ends waits for the storage to take what is left."""
@@ -65,19 +62,23 @@ class Outbox:
             except RuntimeError as exc:
                 raise StorageError("No thread can write a disconnect.") from exc
 
-    def confirm(self, slot: Slot, text: str) -> None:
+    def confirm(self, text: str) -> None:
         """Write an entry again soon, for a storage that may lose its memory.
 
         Such a storage, Redis or Memcached, can be killed a moment after it has stored
         the entry, or a replica without it takes over. A reader that has not read it yet
-        cannot know that it is gone. If the entry is still there, writing it into its
-        own slot again does no harm.
+        cannot know that it is gone. It goes into a slot of that later time: after an
+        outage nobody looks at the old one any more, or another entry may be there.
+        Readers know an entry that they have read by its id.
+
+        Not for a database, whose connection in another thread is outside of the
+        transaction of a test, and may be to another database after the tests.
         """
-        state = self._state
-        if self._journal.backend.database:  # which loses nothing that it took
+        if self._journal.backend.database:
             return
+        state = self._state
         with state.lock:
-            state.written.append((slot, text, time.monotonic() + CONFIRM_AFTER))
+            state.written.append((text, time.monotonic() + CONFIRM_AFTER))
             try:
                 self._start(state)
             except RuntimeError:
@@ -85,7 +86,9 @@ class Outbox:
 
     def close(self) -> None:
         """Write nothing again that was written. What is kept stays."""
-        self._state.written.clear()
+        state = self._state
+        with state.lock:
+            state.written.clear()
 
     def finish(self, timeout: float) -> None:
         """Wait as join() does, and log what is left."""
@@ -134,7 +137,7 @@ class Outbox:
         while state.kept:
             text, deadline = state.kept[0]
             try:
-                slot = self._journal.write(text)
+                self._journal.write(text)
             except Exception as exc:
                 if time.monotonic() < deadline:
                     return
@@ -144,7 +147,7 @@ class Outbox:
                     type(exc).__name__,
                 )
             else:
-                self.confirm(slot, text)
+                self.confirm(text)
             with state.lock:
                 if state.kept and state.kept[0] == (text, deadline):
                     state.kept.popleft()
@@ -152,17 +155,23 @@ class Outbox:
 
     def _write_again(self, state: _State) -> None:
         """Write again what is due, until the storage fails."""
-        while entry := next(iter(state.written), None):
-            slot, text, due = entry
-            if due > time.monotonic():
+        while entry := self._next_written(state):
+            text, due = entry
+            late = time.monotonic() - due
+            if late < 0:
                 return
             try:
-                self._journal.add(slot, text)
+                # Readers remember its id for longer than an entry lives.
+                if late < self._journal.expire:
+                    self._journal.write(text)
             except Exception:
-                if time.monotonic() < due + KEEP:
-                    return
-            with suppress(ValueError):  # close() may have removed it
+                return
+            with state.lock, suppress(ValueError):  # close() may have removed it
                 state.written.remove(entry)
+
+    def _next_written(self, state: _State) -> tuple[str, float] | None:
+        with state.lock:
+            return next(iter(state.written), None)
 
 
 class _State:
@@ -172,8 +181,8 @@ class _State:
         self.lock = threading.Condition()
         self.kept: deque[tuple[str, float]] = deque()
         """Entries that the storage did not take, and until when to try."""
-        self.written: deque[tuple[Slot, str, float]] = deque()
-        """Entries that it took, where, and when to write them again."""
+        self.written: deque[tuple[str, float]] = deque()
+        """Entries that it took, and when to write them again."""
         self.thread: threading.Thread | None = None
 
 

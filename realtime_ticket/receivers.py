@@ -6,7 +6,6 @@ the session stays logged in.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
@@ -22,8 +21,7 @@ from django.db.models.signals import post_delete, post_save, pre_save
 
 from . import conf, sessions
 from .disconnects import disconnect_quietly
-
-logger = logging.getLogger("realtime_ticket")
+from .logs import logger
 
 _LOCKED_OUT = "_realtime_ticket_locked_out"
 

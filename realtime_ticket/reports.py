@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
@@ -16,10 +15,9 @@ from django.views.debug import (
 )
 
 from . import conf, tickets
+from .logs import logger
 
 Response = TypeVar("Response", bound=HttpResponse)
-
-logger = logging.getLogger("realtime_ticket")
 
 
 def logged_by_us(response: Response, request: HttpRequest) -> Response:
@@ -29,7 +27,7 @@ def logged_by_us(response: Response, request: HttpRequest) -> Response:
     the request, whose headers may hold a ticket.
     """
     said = "Answered 503: %s", request.path
-    log_response(*said, response=response, logger=logger, level="debug")
+    log_response(*said, response=response, logger=logger.logger, level="debug")
     return response
 
 

@@ -18,6 +18,7 @@ from .batching import GroupCommit
 from .exceptions import InvalidTicket, RealtimeTicketError, StorageError
 from .journal import Journal
 from .listener import Listener
+from .logs import logger
 from .outages import Report
 from .outbox import Outbox
 from .replies import Request
@@ -25,8 +26,6 @@ from .tickets import Ticket
 
 Result = TypeVar("Result")
 UserId = int | str | UUID
-
-logger = logging.getLogger("realtime_ticket")
 
 EXPIRE = 10
 """Seconds: enough for a page to connect, too short for a stolen ticket to matter."""
@@ -103,6 +102,7 @@ class TicketService:
         expire: int | None = None,
         session: str = "",
         max_age: int | None = None,
+        authenticated_at: float | None = None,
     ) -> Ticket:
         """Store a new ticket that says ``claims`` and return it.
 
@@ -110,13 +110,18 @@ class TicketService:
         ``username`` (str). ``expire`` overrides the service's, in whole seconds.
         ``session`` names the user's login, for disconnect(); it must not be the key of
         a session, which is a credential. ``max_age`` is how many seconds that login
-        lasts at most.
+        lasts at most. ``authenticated_at`` is the Unix time when the user was
+        recognised, some seconds ago: a disconnect of the user after it refuses the
+        ticket. It is not the time of the login, because live connections refuse a
+        ticket that is older than the journal of disconnects.
 
         Raise StorageError when the ticket may not be in the storage, InvalidClaims or
         InvalidAudience when they are not what they should be, and ValueError for a
-        wrong ``expire``, ``session`` or ``max_age``.
+        wrong ``expire``, ``session``, ``max_age`` or ``authenticated_at``.
         """
-        ticket, item = self._prepare(claims, audience, expire, session, max_age)
+        ticket, item = self._prepare(
+            claims, audience, expire, session, max_age, authenticated_at
+        )
         self._require(self._call(self.backend.add, *item))
         self.notify("issued", ticket=ticket)
         return ticket
@@ -129,9 +134,12 @@ class TicketService:
         expire: int | None = None,
         session: str = "",
         max_age: int | None = None,
+        authenticated_at: float | None = None,
     ) -> Ticket:
         """See issue()."""
-        ticket, item = self._prepare(claims, audience, expire, session, max_age)
+        ticket, item = self._prepare(
+            claims, audience, expire, session, max_age, authenticated_at
+        )
         self._require(await self._submit(item))
         await self.anotify("issued", ticket=ticket)
         return ticket
@@ -210,12 +218,12 @@ class TicketService:
             texts = []
         for number, text in enumerate(texts):
             try:
-                slot = self._call(self.journal.write, text)
+                self._call(self.journal.write, text)
             except StorageError:
                 self.outbox.put(texts[number:])
                 self.notify("disconnected", user_ids=user_ids, session=session)
                 raise
-            self.outbox.confirm(slot, text)
+            self.outbox.confirm(text)
         self.notify("disconnected", user_ids=user_ids, session=session)
 
     async def adisconnect(
@@ -256,7 +264,7 @@ class TicketService:
         self._log(error)
 
     def close(self) -> None:
-        """Close connections and end the thread. The next call starts both again."""
+        """Close connections and end the threads. The next call starts them again."""
         self.listener.close()
         self.outbox.close()
         self._batches.close()
@@ -274,12 +282,16 @@ class TicketService:
         expire: int | None,
         session: str,
         max_age: int | None,
+        authenticated_at: float | None,
     ) -> tuple[Ticket, Item]:
         """Return a new ticket, and what to store of it."""
         tickets.check_audience(audience)
         tickets.check_session(session, max_age)
         lifetime = self.expire if expire is None else check_expire(expire)
         issued_at = int(time.time())
+        if authenticated_at is not None:
+            tickets.check_time(authenticated_at)
+            issued_at = min(issued_at, int(authenticated_at))
         value = tickets.new_value(self.prefix)
         ticket, data = tickets.create(
             claims,

@@ -27,6 +27,7 @@ class Login(NamedTuple):
 
     session: str = ""
     max_age: int | None = None
+    authenticated_at: float | None = None
 
 
 def name_session(request: HttpRequest | None, user: Any) -> None:

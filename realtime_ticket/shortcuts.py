@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -12,15 +12,13 @@ from django.db import InterfaceError, OperationalError, connections
 
 from . import conf
 from .exceptions import InvalidClaims, InvalidTicket, NotAuthenticated
+from .logs import logger
 from .sessions import Login, login_of, ticket_id
 from .tickets import Ticket
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
     from django.http import HttpRequest
-
-
-logger = logging.getLogger("realtime_ticket")
 
 
 def issue_ticket(request: HttpRequest, *, audience: str = "") -> Ticket:
@@ -93,8 +91,10 @@ def _get_user_again(ticket: Ticket) -> AbstractBaseUser:
 
 def _told_by(request: HttpRequest) -> tuple[dict[str, Any], Login]:
     """Return the claims and the login of this request. It may query the database."""
+    started = time.time()  # the user may be disconnected meanwhile
     claims = _user_claims(request.user) | _extra_claims(request)
-    return claims, login_of(request, request.user)
+    login = login_of(request, request.user)
+    return claims, login._replace(authenticated_at=started)
 
 
 def _user_claims(user: Any) -> dict[str, Any]:

@@ -8,7 +8,6 @@ busy with receivers alone.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from collections import deque
@@ -20,6 +19,7 @@ from typing import Any, Final
 from django.dispatch import Signal
 
 from .batching import thread_owner
+from .logs import logger
 
 MAX_WAIT: Final = 0.5
 """Seconds that a coroutine waits for the receivers of its signal. If that is too short,
@@ -33,8 +33,6 @@ _LOG_EVERY: Final = 1.0
 """Seconds between two log records of signals that were not sent, at least."""
 
 Send = Callable[[], Coroutine[Any, Any, Any]]
-
-logger = logging.getLogger("realtime_ticket")
 
 
 class SignalQueue:

@@ -56,7 +56,8 @@ class Ticket:
       what ``REALTIME_TICKET_CLAIMS`` added.
     - ``audience``: a str, empty for none.
     - ``issued_at``, ``expires_at``: Unix times in seconds, by the clock of the issuing
-      machine. Information only, because the storage alone judges expiry.
+      machine. ``issued_at`` is when the user was recognised; a disconnect after it
+      refuses the ticket. ``expires_at`` is information only: the storage judges it.
     - ``session``: a str that names the login that the ticket came from, empty for none.
     - ``max_age``: how many seconds that login lasts at most, None if that is not known.
     """
@@ -137,6 +138,22 @@ def check_audience(audience: object) -> None:
         raise InvalidAudience(
             "An audience is 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'."
         )
+
+
+def seconds_left(ticket: Ticket, now: float) -> float | None:
+    """Return how many seconds the ticket's login still lasts at most.
+
+    ``now`` is a Unix time. None if it is not known.
+    """
+    if ticket.max_age is None:
+        return None
+    return ticket.max_age - max(0.0, now - ticket.issued_at)
+
+
+def check_time(time: object) -> None:
+    """Accept a Unix time. Raise ValueError for anything else."""
+    if type(time) not in (int, float) or not 0 <= time <= _MAX_SAFE_INTEGER:  # type: ignore[operator]
+        raise ValueError(f"{time!r} is not a Unix time in seconds.")
 
 
 def check_session(session: object, max_age: object) -> None:

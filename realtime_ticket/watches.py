@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import heapq
-import logging
 from collections import defaultdict, deque
 from collections.abc import Callable
 from itertools import count
 from typing import Final, Literal
 
 from .exceptions import Cause, Revoked
+from .logs import logger
 from .revocations import Disconnect, user_key
 from .tickets import Ticket
-
-logger = logging.getLogger("realtime_ticket")
 
 InDoubt = Literal["close", "keep"]
 
@@ -122,7 +120,7 @@ class Watches:
             return []
         self._ids.add(disconnect.id)
         self._heard.append((forget_at, disconnect))
-        cause: Cause = "user" if disconnect.kind == "user" else "session"
+        cause: Cause = "session" if disconnect.kind == "session" else "user"
         ended: list[tuple[Watch, Cause]] = []
         for user in disconnect.users:
             self._disconnects[user].append(disconnect)

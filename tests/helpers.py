@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.abc
 import importlib.machinery
+import logging
 import multiprocessing
 import re
 import socket
@@ -46,6 +47,21 @@ def within(seconds: float) -> Iterator[None]:
     started = time.monotonic()
     yield
     assert time.monotonic() - started < seconds
+
+
+@contextmanager
+def failing_filter() -> Iterator[None]:
+    """Let a filter of the project's raise for each record that the package logs."""
+
+    def fail(record: logging.LogRecord) -> bool:
+        raise KeyError
+
+    logger = logging.getLogger("realtime_ticket")
+    logger.addFilter(fail)
+    try:
+        yield
+    finally:
+        logger.removeFilter(fail)
 
 
 class RecordingBackend(BaseBackend):

@@ -137,7 +137,7 @@ class World:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
         self.clocks = Clocks()
-        for module in ("journal", "journal_reader", "listener", "service"):
+        for module in ("journal", "journal_reader", "listener", "live", "service"):
             monkeypatch.setattr(f"realtime_ticket.{module}.time", self.clocks)
         self.store = Store(self.clocks)
         self.service = TicketService(self.store)

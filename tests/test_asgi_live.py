@@ -18,7 +18,7 @@ from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.exceptions import Revoked
 from realtime_ticket.integrations import _asgi_live
 from realtime_ticket.integrations.asgi import TicketMiddleware
-from tests.helpers import CLAIMS, RecordingBackend, using, within
+from tests.helpers import CLAIMS, RecordingBackend, failing_filter, using, within
 
 REASON = "disconnected kind=session"
 DISCONNECT = {"type": "websocket.disconnect", "code": 4401, "reason": REASON}
@@ -530,6 +530,28 @@ class TestAnApplicationThatDoesNotReturn:
         with within(3.0):
             asyncio.run(main())
         assert "not returned 0.1 seconds after" in caplog.text
+
+    def test_is_cancelled_whatever_a_log_filter_does(
+        self, service: TicketService
+    ) -> None:
+        """Mutants: log-filters-stop-everything."""
+
+        async def talk(receive: Receive, send: Send, ready: Ready) -> None:
+            await accepted(receive, send)
+            ready.set()
+            await asyncio.sleep(5)
+
+        async def main() -> None:
+            app = App(lambda receive, send: talk(receive, send, app.ready))
+            server = Server(service)
+            task = asyncio.create_task(server.serve(app, grace=0.1))
+            await app.ready.wait()
+            await server.revoke()
+            await task
+            assert not app.has_returned
+
+        with failing_filter():
+            asyncio.run(main())
 
     def test_is_cancelled_again(
         self, service: TicketService, monkeypatch: pytest.MonkeyPatch

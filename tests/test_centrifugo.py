@@ -273,6 +273,16 @@ def test_a_connection_expires_with_its_session(
         assert abs(answer["expire_at"] - time.time() - seconds) <= 2
 
 
+def test_a_session_lasts_from_when_the_ticket_was_issued(
+    service: TicketService,
+) -> None:
+    """Mutants: centrifugo-s-session-begins-late."""
+    issued = time.time() - 60
+    ticket = service.issue(CLAIMS, max_age=300, authenticated_at=issued)
+    answer = result(connect(ENDPOINT, data={"ticket": ticket.value}))
+    assert abs(answer["expire_at"] - issued - 300) <= 2
+
+
 @pytest.mark.urls(__name__)
 @pytest.mark.django_db
 def test_a_result_of_ones_own_expires_too(service: TicketService) -> None:

@@ -29,13 +29,14 @@ from realtime_ticket import (
     disconnect,
     get_service,
 )
+from realtime_ticket.disconnects import disconnect_quietly
 from realtime_ticket.journal import Journal
 from realtime_ticket.models import StoredTicket
 from realtime_ticket.receivers import connect
 from realtime_ticket.sessions import SESSION_NAME
 from tests.accounts.models import Colleague, Customer, Person, Robot
 from tests.disconnects import FAILING, Heard
-from tests.helpers import eventually, shown
+from tests.helpers import eventually, failing_filter, shown
 from tests.requests import a_request
 
 pytestmark = pytest.mark.usefixtures("empty_storage")
@@ -194,6 +195,28 @@ class TestLogout:
         (record,) = caplog.records
         assert record.levelno == logging.ERROR
         assert name not in caplog.text
+
+    def test_succeeds_whatever_a_log_filter_does(
+        self, log_out: Callable[[Any], None], ada: User
+    ) -> None:
+        """Mutants: log-filters-stop-everything."""
+        request = logged_in(ada)
+        broken = mock.patch(
+            "realtime_ticket.sessions.owner_of", side_effect=ZeroDivisionError
+        )
+        with broken, failing_filter():
+            log_out(request)
+        assert request.session.is_empty()
+
+
+def test_after_a_commit_nothing_is_raised(settings: Any) -> None:
+    """Whatever a log filter does.
+
+    Mutants: log-filters-stop-everything.
+    """
+    settings.REALTIME_TICKET_EXPIRE = 0
+    with failing_filter():
+        disconnect_quietly(7)
 
 
 class TestPassword:

@@ -848,6 +848,14 @@ class TestALoginThatHasEnded:
             },
         )
 
+    def test_may_be_forgotten_where_a_ticket_is_older_than_the_journal(
+        self, service: TicketService
+    ) -> None:
+        """Mutants: consume-knows-all-disconnects."""
+        age = service.journal.expire + 10
+        ticket = service.issue(CLAIMS, authenticated_at=time.time() - age)
+        assert is_refused(consume({"ticket": ticket.value}), 403, "No valid ticket.")
+
     def test_concerns_no_other(self, service: TicketService) -> None:
         """Another session, and another user."""
         one = service.issue(CLAIMS, session="s2")

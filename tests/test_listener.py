@@ -17,7 +17,7 @@ from realtime_ticket.backends.locmem import LocMemBackend
 from realtime_ticket.listener import Listener
 from realtime_ticket.live import LiveTickets, Revoked
 from realtime_ticket.tickets import Ticket
-from tests.helpers import WAIT, eventually, within
+from tests.helpers import WAIT, eventually, failing_filter, within
 from tests.journals import ticket
 
 
@@ -77,8 +77,22 @@ class Connection:
         return self._ended.wait(WAIT)
 
 
+def aconnect(live: LiveTickets) -> None:
+    """Hold a connection of an event loop for a moment."""
+
+    async def main() -> None:
+        async with live.hold(new_ticket()):
+            pass
+
+    asyncio.run(main())
+
+
+def threads(name: str) -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name == f"realtime-ticket-{name}"]
+
+
 def listeners() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name == "realtime-ticket-listener"]
+    return threads("listener")
 
 
 def test_the_thread_begins_with_the_first_connection_and_ends_with_close(
@@ -185,6 +199,59 @@ def test_no_error_ends_the_thread(
     ]
 
 
+def test_a_log_filter_that_raises_does_not_end_the_thread(
+    live: LiveTickets, backend: Backend
+) -> None:
+    """Mutants: log-filters-stop-everything."""
+    connection = Connection(live)
+    with failing_filter():
+        backend.error = OSError()
+        assert eventually(lambda: backend.failures >= 2)
+        backend.error = None
+        live.service.disconnect(7)
+        assert connection.ends()
+
+
+def test_a_thread_that_is_started_again_is_waited_for(
+    live: LiveTickets, backend: Backend
+) -> None:
+    """Until it has read, because the last reading is too old.
+
+    Mutants: listener-is-not-waited-for-again.
+    """
+    for connect in (Connection, aconnect):
+        connect(live)
+        live.close()
+        live.service.listener._state.last_read = time.monotonic() - 10
+        connect(live)
+
+
+def test_an_age_does_not_wait_for_a_storage_that_hangs(
+    live: LiveTickets, monkeypatch: pytest.MonkeyPatch, backend: Backend
+) -> None:
+    """Some drivers wait for ever. And no error ends the thread that looks.
+
+    Mutants: age-waits-for-the-storage, clock-dies-of-errors.
+    """
+    limited = LiveTickets(live.service, max_age=0.5)
+    connection = Connection(limited)
+    hanging = threading.Event()
+    monkeypatch.setattr(backend, "read_many", lambda keys: hanging.wait(WAIT) and [])
+    watches = live.service.listener._state.watches
+    take_aged, errors = watches.take_aged, [MemoryError()]
+
+    def fail_once(now: float) -> Any:
+        if errors and threading.current_thread() in threads("clock"):
+            raise errors.pop()
+        return take_aged(now)
+
+    monkeypatch.setattr(watches, "take_aged", fail_once)
+    assert connection.ends()
+    assert not hanging.is_set()
+    hanging.set()
+    assert connection.revoked[0].cause == "age"
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_was_killed_is_replaced(
     live: LiveTickets, monkeypatch: pytest.MonkeyPatch
@@ -204,6 +271,39 @@ def test_a_thread_that_was_killed_is_replaced(
     Connection(live, 8)
     live.service.disconnect(7)
     assert first.ends()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_both_threads_are_replaced_when_one_was_killed(
+    live: LiveTickets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutants: clock-waits-for-the-listener-to-die."""
+    Connection(live)
+    (clock,), (listener,) = threads("clock"), listeners()
+    stopped = live.service.listener._state.stopped
+    wait = stopped.wait
+
+    def kill(timeout: float) -> bool:
+        if threading.current_thread() is clock:
+            raise SystemExit
+        return wait(timeout)
+
+    monkeypatch.setattr(stopped, "wait", kill)
+    clock.join(WAIT)
+    Connection(live, 8)
+    listener.join(WAIT)
+    assert (len(threads("clock")), len(listeners())) == (1, 1)
+
+
+def test_nobody_waits_for_a_thread_that_was_stopped_before_it_began(
+    live: LiveTickets,
+) -> None:
+    """Mutants: listener-that-never-began-is-waited-for."""
+    stopped, tried = threading.Event(), threading.Event()
+    stopped.set()
+    listener = live.service.listener
+    listener._run(listener._state, stopped, tried)
+    assert tried.is_set()
 
 
 def test_a_storage_that_is_down_from_the_start_admits_nobody_and_says_so_at_once(

@@ -17,7 +17,7 @@ from realtime_ticket import (
     UnsupportedBackend,
 )
 from realtime_ticket.live import LiveTickets, Revoked
-from tests.helpers import RecordingBackend
+from tests.helpers import RecordingBackend, failing_filter
 from tests.journals import Clocks, Store, World, entry, ticket
 
 
@@ -53,10 +53,32 @@ def test_a_session_of_another_user_with_the_same_name_stays(world: World) -> Non
 def test_a_logout_without_a_session_ends_the_connections_without_one(
     world: World,
 ) -> None:
+    """It may come back when new tickets are not refused any more.
+
+    Mutants: sessionless-comes-back-too-early.
+    """
     world.connect("old", 7)
     world.connect("phone", session="P")
     world.service.disconnect(7, session="")
-    assert world.after(0.5) == {"old": "session"}
+    assert world.after(0.5) == {"old": "user"}
+    world.clocks.advance(world.ended["old"].retry_after)
+    world.connect("new", 7)
+
+
+def test_a_disconnect_that_comes_late_ends_older_connections_only(
+    world: World,
+) -> None:
+    """Its writer was frozen, or its storage: the user has logged in again since.
+
+    Mutants: old-disconnect-ends-new-connections.
+    """
+    now = world.clocks.wall
+    world.watch("old", ticket(issued_at=now - 65))
+    world.watch("old session", ticket(issued_at=now, session="L"))
+    world.watch("new", ticket(issued_at=now))
+    world.store.put(now, 0, at=now - 60)
+    world.store.put(now, 1, at=now - 60, session="L")
+    assert world.after(0.5) == {"old": "user", "old session": "session"}
 
 
 def test_a_disconnected_user_loses_all_connections(world: World) -> None:
@@ -105,22 +127,28 @@ def test_an_entry_that_cannot_be_understood_is_logged(
 
 
 def test_a_log_filter_that_raises_costs_nobody_a_disconnect(world: World) -> None:
-    """Mutants: listener-logs-before-it-ends."""
-
-    def fail(record: logging.LogRecord) -> bool:
-        raise KeyError
-
+    """Mutants: log-filters-stop-everything."""
     world.connect("here")
     world.service.journal.write("garbage")
     world.service.disconnect(7)
-    logger = logging.getLogger("realtime_ticket")
-    logger.addFilter(fail)
-    try:
-        with pytest.raises(KeyError):
-            world.after(0.5)
-    finally:
-        logger.removeFilter(fail)
-    assert {*world.ended} == {"here"}
+    with failing_filter():
+        assert {*world.after(0.5)} == {"here"}
+
+
+def test_a_log_filter_that_raises_costs_no_other_connection_its_end(
+    world: World,
+) -> None:
+    """Mutants: log-filters-stop-everything."""
+
+    def fail(revoked: Revoked) -> None:
+        raise ValueError
+
+    for number in range(3):
+        world.live.watch(ticket(issued_at=world.clocks.wall), fail)
+        world.connect(str(number))
+    world.service.disconnect(7)
+    with failing_filter():
+        assert {*world.after(0.5)} == {"0", "1", "2"}
 
 
 def test_a_connection_that_has_ended_is_not_told(world: World) -> None:
@@ -376,14 +404,27 @@ def test_a_connection_ends_at_its_greatest_age(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_connection_ends_with_its_session(world: World) -> None:
-    """The ticket says how long the session lasts.
+    """The ticket says how long the session lasts, from when it was issued.
 
-    Mutants: live-ignores-the-end-of-the-session.
+    Mutants: live-ignores-the-end-of-the-session, age-begins-with-the-connection.
     """
-    world.watch("short", ticket(issued_at=world.clocks.wall, max_age=60))
+    world.watch("short", ticket(issued_at=world.clocks.wall - 8, max_age=60))
     world.connect("unlimited")
-    assert world.after(59.5) == {}
+    assert world.after(51.5) == {}
     assert world.after(0.5) == {"short": "age"}
+
+
+def test_a_clock_that_is_behind_prolongs_no_session(world: World) -> None:
+    """Mutants: age-trusts-clocks."""
+    world.watch("short", ticket(issued_at=world.clocks.wall + 8, max_age=60))
+    assert world.after(60) == {"short": "age"}
+
+
+def test_a_session_that_expired_before_the_connection_ends_it_at_once(
+    world: World,
+) -> None:
+    world.watch("late", ticket(issued_at=world.clocks.wall - 8, max_age=5))
+    assert world.after(0.5) == {"late": "age"}
 
 
 def test_an_age_needs_no_storage(world: World) -> None:

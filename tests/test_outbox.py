@@ -6,14 +6,15 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 
 from realtime_ticket import OpenTransaction, StorageError, TicketService, outbox
 from realtime_ticket.live import LiveTickets
-from tests.helpers import WAIT, eventually
-from tests.journals import Clocks, Store, entry
+from tests.helpers import WAIT, eventually, failing_filter
+from tests.journals import Clocks, Store, World, entry
 
 
 @pytest.fixture
@@ -34,6 +35,17 @@ def clock(store: Store, monkeypatch: pytest.MonkeyPatch) -> Clocks:
     clock = SimpleNamespace(monotonic=store.clocks.monotonic, sleep=time.sleep)
     monkeypatch.setattr(outbox, "time", clock)
     return store.clocks
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """Give live tickets, and an outbox that goes by the same clocks."""
+    world = World(monkeypatch)
+    monkeypatch.setattr("realtime_ticket.outbox._PAUSE", 0.01)
+    clock = SimpleNamespace(monotonic=world.clocks.monotonic, sleep=time.sleep)
+    monkeypatch.setattr(outbox, "time", clock)
+    yield world
+    world.service.close()
 
 
 def users(service: TicketService) -> list[str]:
@@ -116,6 +128,35 @@ def test_a_storage_that_stays_down_is_given_up_and_logged(
     (lost,) = [each for each in caplog.records if "lost" in each.getMessage()]
     assert lost.levelno == logging.ERROR
     assert lost.getMessage().startswith("A disconnect is lost: the storage failed")
+
+
+def test_a_log_filter_that_raises_costs_no_disconnect(
+    service: TicketService, store: Store
+) -> None:
+    """Mutants: log-filters-stop-everything."""
+    store.is_down = lambda key: True
+    with failing_filter(), pytest.raises(StorageError):
+        service.disconnect(7)
+    store.is_down = lambda key: False
+    assert service.outbox.join(WAIT)
+    assert users(service) == ["7"]
+
+
+def test_a_log_filter_that_raises_does_not_end_the_thread(
+    service: TicketService,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Mutants: log-filters-stop-everything."""
+    monkeypatch.setattr("realtime_ticket.outbox.KEEP", 0.05)
+    store.is_down = lambda key: True
+    with failing_filter():
+        service.disconnect(7, background=True)
+        assert eventually(lambda: service.outbox.join(0))
+    store.is_down = lambda key: False
+    service.disconnect(8, background=True)
+    assert service.outbox.join(WAIT)
+    assert users(service) == ["8"]
 
 
 def test_what_waits_is_bounded(
@@ -265,20 +306,51 @@ def test_a_thread_that_was_killed_is_replaced(
 def test_a_storage_that_loses_its_memory_gets_the_disconnect_again(
     service: TicketService, store: Store, clock: Clocks
 ) -> None:
-    """Into its slot, and once: it is killed before anybody has read it.
+    """Once: it is killed before anybody has read it.
 
     Mutants: outbox-trusts-every-storage.
     """
     service.disconnect(7)
     service.disconnect(8, background=True)
     assert service.outbox.join(WAIT)
-    lost = dict(store.texts)
+    lost = [text for text, _ in store.texts.values()]
     store.texts.clear()
     clock.advance(1)
     assert eventually(lambda: store.closed > 0)
-    assert {key: text for key, (text, _) in store.texts.items()} == {
-        key: text for key, (text, _) in lost.items()
-    }
+    assert sorted(text for text, _ in store.texts.values()) == sorted(lost)
+
+
+def test_a_disconnect_that_was_lost_before_an_outage_is_heard_after_it(
+    world: World,
+) -> None:
+    """The reader, which is back first, reads the second of the logout no more.
+
+    Mutants: outbox-writes-where-it-wrote.
+    """
+    world.connect("here")
+    world.service.disconnect(7)
+    world.store.texts.clear()
+    reader = threading.current_thread()
+    world.store.is_down = lambda key: threading.current_thread() is not reader
+    assert world.after(15) == {}
+    world.store.is_down = lambda key: False
+    assert eventually(lambda: bool(world.store.texts))
+    assert world.after(0.5) == {"here": "user"}
+
+
+def test_a_disconnect_that_was_lost_is_heard_beside_one_in_its_slot(
+    world: World,
+) -> None:
+    """Mutants: outbox-writes-where-it-wrote."""
+    world.connect("first", 7)
+    world.connect("second", 8)
+    world.service.disconnect(7)
+    world.store.texts.clear()
+    world.service.disconnect(8)
+    assert world.after(0.5) == {"second": "user"}
+    world.clocks.advance(3)
+    assert eventually(lambda: not world.service.outbox._state.written)
+    assert world.after(0.5) == {"first": "user", "second": "user"}
 
 
 def test_a_database_keeps_its_memory_and_is_left_alone(
@@ -305,13 +377,18 @@ def test_a_cache_of_django_may_be_redis_and_is_not_trusted(
 
 
 def test_a_storage_that_stays_down_is_not_asked_again_for_ever(
-    service: TicketService, store: Store, monkeypatch: pytest.MonkeyPatch
+    service: TicketService, store: Store, clock: Clocks
 ) -> None:
-    monkeypatch.setattr("realtime_ticket.outbox.KEEP", 0.1)
+    """Only while readers remember the first entry's id.
+
+    Mutants: outbox-writes-again-however-late.
+    """
     service.disconnect(7)
     store.is_down = lambda key: True
+    clock.advance(60)
+    assert not eventually(lambda: store.closed > 0, 0.2)
+    clock.advance(61)
     assert eventually(lambda: store.closed > 0)
-    assert store.closed == 1
 
 
 def test_a_service_that_is_closed_writes_nothing_again(

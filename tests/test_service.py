@@ -190,6 +190,29 @@ class TestArguments:
             open_door(backend).issue(CLAIMS, **login)
         assert backend.calls == []
 
+    @pytest.mark.parametrize(
+        "when", ["1", True, -1, float("nan"), float("inf"), 2**53], ids=ascii
+    )
+    def test_a_user_is_authenticated_at_a_unix_time(
+        self, open_door: Any, when: Any
+    ) -> None:
+        backend = RecordingBackend()
+        with pytest.raises(ValueError, match="is not a Unix time in seconds"):
+            open_door(backend).issue(CLAIMS, authenticated_at=when)
+        assert backend.calls == []
+
+    def test_a_ticket_is_as_old_as_its_authentication(self, open_door: Any) -> None:
+        """A disconnect after it refuses the ticket.
+
+        Mutants: authenticated-now, authenticated-in-the-future.
+        """
+        now = time.time()
+        service = open_door(RecordingBackend())
+        ticket = service.issue(CLAIMS, authenticated_at=now - 60.5)
+        assert ticket.issued_at == int(now - 60.5)
+        ticket = service.issue(CLAIMS, authenticated_at=now + 60)
+        assert ticket.issued_at - now <= 1
+
     def test_a_service_needs_a_lifetime(self) -> None:
         """None is no lifetime for a service, though it is for one call."""
         with pytest.raises(ValueError, match="int >= 1"):

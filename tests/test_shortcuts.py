@@ -31,6 +31,7 @@ from realtime_ticket import (
 )
 from tests import servers
 from tests.helpers import GOOD, REMOTE, kill_connection
+from tests.journals import START, Clocks
 
 
 class Person:
@@ -48,6 +49,11 @@ class Person:
 
 def add_room(request: Any) -> dict[str, Any]:
     return {"room": request.room}
+
+
+def takes_a_minute(request: Any) -> dict[str, Any]:
+    request.clocks.advance(60)
+    return {}
 
 
 def a_request(user: Any, **attributes: Any) -> Any:
@@ -72,6 +78,23 @@ def find(request: pytest.FixtureRequest) -> Callable[[Ticket], Any]:
 
 
 class TestIssueTicket:
+    def test_is_as_old_as_the_authentication(
+        self,
+        issue: Callable[..., Ticket],
+        settings: Any,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A disconnect while REALTIME_TICKET_CLAIMS runs refuses the ticket.
+
+        Mutants: authenticated-after-the-claims.
+        """
+        clocks = Clocks()
+        monkeypatch.setattr("realtime_ticket.shortcuts.time", clocks)
+        monkeypatch.setattr("realtime_ticket.service.time", clocks)
+        settings.REALTIME_TICKET_CLAIMS = f"{__name__}.takes_a_minute"
+        ticket = issue(a_request(Person(7), clocks=clocks))
+        assert ticket.issued_at == START
+
     @pytest.mark.parametrize(
         ("pk", "user_id"),
         [

@@ -90,11 +90,13 @@ export class Disconnects {
 
   #hear(entry, now, isLate) {
     this.#heard.set(entry.id, { ...entry, until: now + MEMORY * 1000 });
+    const isOld = isLate || Date.now() / 1000 - entry.at > OVERLAP;
     for (const connection of [...this.#open]) {
       const { id, sid, iat } = connection;
       // One that is open when the disconnect is news is older than it, whatever clocks say.
-      if (concerns(entry, id, sid, isLate ? iat : -Infinity, OVERLAP)) {
-        this.#end(connection, `disconnected kind=${entry.kind === "user" ? "user" : "session"}`);
+      if (concerns(entry, id, sid, isOld ? iat : -Infinity, OVERLAP)) {
+        // A new ticket of the same user is refused for a while, see refuses().
+        this.#end(connection, entry.kind === "session" ? "disconnected kind=session" : "disconnected kind=user retry=3");
       }
     }
   }

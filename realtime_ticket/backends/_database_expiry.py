@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from typing import Any
 
 from django.db import Error as DatabaseError
 
-from ._database_sql import Dialect
+from realtime_ticket.logs import logger
 
-logger = logging.getLogger("realtime_ticket")
+from ._database_sql import Dialect
 
 _SWEEP_EVERY = 25
 _SWEEP_ROWS = 100

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from realtime_ticket.exceptions import Revoked
+from realtime_ticket.logs import logger
 
 if TYPE_CHECKING:
     from realtime_ticket.live import LiveTickets
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ._asgi_types import Application, Message, Receive, Scope, Send
 
 Result = TypeVar("Result")
-
-logger = logging.getLogger("realtime_ticket")
 
 _CLOSE_WAIT: Final = 3.0
 """Seconds for closing a socket. A client may read nothing, or ignore a close frame."""

@@ -6,7 +6,6 @@ It needs no framework, and no Django unless it is to find its service or its use
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Collection, Container, Iterable
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -29,6 +28,7 @@ from realtime_ticket.handshake import (
     without_ticket,
 )
 from realtime_ticket.live import LiveTickets, check_options
+from realtime_ticket.logs import logger
 from realtime_ticket.outages import Report, explain
 from realtime_ticket.service import TicketService
 from realtime_ticket.tickets import Ticket, check_audience
@@ -36,8 +36,6 @@ from realtime_ticket.watches import InDoubt
 
 from ._asgi_live import Connection
 from ._asgi_types import Application, Message, Receive, Scope, Send
-
-logger = logging.getLogger("realtime_ticket")
 
 
 class _ForeignOrigin(RealtimeTicketError):

@@ -16,7 +16,7 @@ from typing import Any
 from django.http import HttpRequest, JsonResponse
 
 from realtime_ticket.exceptions import InvalidTicket, StorageError
-from realtime_ticket.tickets import Ticket
+from realtime_ticket.tickets import Ticket, seconds_left
 
 from .http import ServiceView
 
@@ -65,9 +65,11 @@ class CentrifugoConnectView(ServiceView):
         return {"user": str(ticket.user_id), "info": {"username": ticket.username}}
 
     def _expiry(self, ticket: Ticket) -> dict[str, Any]:
-        ages = [age for age in (self.max_age, ticket.max_age) if age is not None]
+        now = int(time.time())
+        ages = [self.max_age, seconds_left(ticket, now)]
+        left = min((int(age) for age in ages if age is not None), default=None)
         # At least a second from now: Centrifugo takes 0 for never.
-        return {"expire_at": int(time.time()) + max(1, min(ages))} if ages else {}
+        return {} if left is None else {"expire_at": now + max(1, left)}
 
 
 class CentrifugoRefreshView(ServiceView):

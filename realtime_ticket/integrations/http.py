@@ -116,10 +116,11 @@ class ServiceView(View):
             raise _unread(service, exc) from exc
 
     def _refuse_ended(self, ticket: Ticket) -> None:
-        """Raise InvalidTicket if a disconnect refuses the ticket."""
+        """Raise InvalidTicket if a disconnect refuses the ticket, or may have."""
         user = user_key(ticket.user_id)
         disconnects, _ = self.read_journal(ticket.issued_at - OVERLAP)
-        if any(
+        remembered_from = time.time() - self.get_service().journal.expire
+        if ticket.issued_at < remembered_from or any(
             user in each.users
             and each.refuses(ticket.session, ticket.issued_at, tolerance=TOLERANCE)
             for each in disconnects
