@@ -84,8 +84,11 @@ class TestUnderLoad:
         """
         with using(given.backend()) as service, Load(service, door) as load:
             assert load.goes_on()
+            ticket = service.issue(CLAIMS, expire=60)
             given.proxy.refuse()
             assert load.fails(30)
+            with pytest.raises(StorageError):
+                service.consume(ticket.value)
             given.proxy.accept()
             assert load.goes_on()
         assert load.lost == 0
