@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -96,6 +97,8 @@ class Scenario:
 
     def __init__(self, name: str, port: int, service: TicketService, folder: Path):
         self.name = name
+        # The same worker may set this up again, while Redis keeps the disconnects.
+        self.user = f"{name}-{secrets.token_hex(4)}"
         self.port = port
         self.service = service
         self.record = folder / f"{name}.record"
@@ -127,7 +130,7 @@ class Scenario:
             self.report
         )
         self.report.disconnected_at = time.monotonic()
-        await self.service.adisconnect(self.name, session="out")
+        await self.service.adisconnect(self.user, session="out")
         await self.until(lambda: len(self.paths("end")) >= len(clients), PATIENCE)
         self.is_over.set()
         await asyncio.wait(tasks, timeout=PATIENCE)
@@ -162,7 +165,7 @@ class Scenario:
         self.report.events = dict(events)
 
     async def url(self, path: str, session: str = "out") -> str:
-        claims = {"id": self.name, "username": "ada"}
+        claims = {"id": self.user, "username": "ada"}
         ticket = await self.service.aissue(claims, session=session, expire=60)
         return f"ws://127.0.0.1:{self.port}{path}?ticket={ticket.value}"
 
