@@ -74,10 +74,11 @@ class Listener:
             if not (state.threads and all(map(Thread.is_alive, state.threads))):
                 state.stopped.set()  # for the other thread, if one was killed
                 state.stopped, state.tried = Event(), Event()
+                args = state, state.stopped
                 try:
                     state.threads = [
-                        self._start("clock", self._run_clock, state),
-                        self._start("listener", self._run, state),
+                        _start("clock", self._run_clock, *args),
+                        _start("listener", self._run, *args, state.tried),
                     ]
                 except RuntimeError as exc:
                     state.stopped.set()
@@ -138,17 +139,7 @@ class Listener:
         state = self._states.get(pid)
         return state or self._states.setdefault(pid, _State(self._journal))
 
-    def _start(self, name: str, run: Callable[..., None], state: _State) -> Thread:
-        thread = Thread(
-            target=run,
-            args=(state, state.stopped, state.tried),
-            name=f"realtime-ticket-{name}",
-            daemon=True,
-        )
-        thread.start()
-        return thread
-
-    def _run_clock(self, state: _State, stopped: Event, tried: Event) -> None:
+    def _run_clock(self, state: _State, stopped: Event) -> None:
         """End connections whose time is over, also while a reading hangs."""
         while not stopped.wait(POLL):
             with suppress(BaseException):  # MemoryError, for example
@@ -256,6 +247,12 @@ class _State:
     def forget(self, watch: Watch) -> None:
         with self.lock:
             self.watches.remove(watch)
+
+
+def _start(name: str, run: Callable[..., None], *args: object) -> Thread:
+    thread = Thread(target=run, args=args, name=f"realtime-ticket-{name}", daemon=True)
+    thread.start()
+    return thread
 
 
 def _end(ended: list[tuple[Watch, Cause]]) -> None:

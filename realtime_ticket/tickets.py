@@ -150,9 +150,9 @@ def seconds_left(ticket: Ticket, now: float) -> float | None:
     return ticket.max_age - max(0.0, now - ticket.issued_at)
 
 
-def check_time(time: object) -> None:
+def check_time(time: float) -> None:
     """Accept a Unix time. Raise ValueError for anything else."""
-    if type(time) not in (int, float) or not 0 <= time <= _MAX_SAFE_INTEGER:  # type: ignore[operator]
+    if type(time) not in (int, float) or not 0 <= time <= _MAX_SAFE_INTEGER:
         raise ValueError(f"{time!r} is not a Unix time in seconds.")
 
 
